@@ -1,0 +1,173 @@
+//! What can be asked for, and where it goes: models, routes, targets and their prices.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::money::Price;
+
+/// Longest model name that is looked up, in bytes. Longer ones lead nowhere.
+pub const MODEL_LEN_MAX: usize = 256;
+
+/// A provider by its place in the snapshot's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProviderIndex(pub usize);
+
+/// One place that can answer for a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `provider/upstream-model`, as records, headers and metrics name it.
+    pub name: Arc<str>,
+    /// Who answers.
+    pub provider: ProviderIndex,
+    /// The model's ID at that provider.
+    pub upstream_model: Arc<str>,
+    /// What it costs there; `None` if nobody has said.
+    pub price: Option<Price>,
+    /// Share of the calls among targets of equal rank; 0 takes none.
+    pub weight: u32,
+    /// Order among the targets of a route: lower ranks first.
+    pub rank: u32,
+}
+
+/// A model name and the targets that answer for it, in order of rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The name that the client asked for.
+    pub model: Arc<str>,
+    /// The name in the table: the same, or `prefix/*`. A bounded set, so metrics may use it.
+    pub pattern: Arc<str>,
+    /// Never empty.
+    pub targets: Vec<Target>,
+}
+
+/// A model as `GET /v1/models` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name to ask for.
+    pub id: Arc<str>,
+    /// When it was added, in seconds since the Unix epoch.
+    pub created: u64,
+    /// Who runs it.
+    pub owner: Arc<str>,
+}
+
+/// Every route of one generation.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    exact: HashMap<Arc<str>, Arc<Route>>,
+    /// Longest prefix first, so the most specific one wins.
+    prefixes: Vec<(Arc<str>, Route)>,
+    listed: Vec<Listed>,
+}
+
+/// Ends a route's pattern that stands for all names with the same beginning.
+const WILDCARD: &str = "*";
+
+impl Catalog {
+    /// Builds the table. A route whose pattern ends in `*` answers for every name with that
+    /// beginning, and a `*` in its targets' models stands for the rest of the name.
+    pub fn new(routes: Vec<Route>, mut listed: Vec<Listed>) -> Self {
+        let (wild, plain): (Vec<_>, Vec<_>) =
+            routes.into_iter().partition(|route| route.pattern.ends_with(WILDCARD));
+        let exact = plain.into_iter().map(|route| (Arc::clone(&route.pattern), Arc::new(route)));
+        let mut prefixes: Vec<(Arc<str>, Route)> = wild
+            .into_iter()
+            .filter_map(|route| Some((Arc::from(route.pattern.strip_suffix(WILDCARD)?), route)))
+            .collect();
+        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        listed.sort_by(|a, b| a.id.cmp(&b.id));
+        Self { exact: exact.collect(), prefixes, listed }
+    }
+
+    /// The route for a model name, or `None` if no route answers for it.
+    pub fn find(&self, model: &str) -> Option<Arc<Route>> {
+        if let Some(route) = self.exact.get(model) {
+            return Some(Arc::clone(route));
+        }
+        if !is_model_name(model) {
+            return None;
+        }
+        let (prefix, route) =
+            self.prefixes.iter().find(|(prefix, _)| model.starts_with(prefix.as_ref()))?;
+        let rest = model.strip_prefix(prefix.as_ref()).filter(|rest| !rest.is_empty())?;
+        let targets = route.targets.iter().map(|target| target.filled_in(rest)).collect();
+        Some(Arc::new(Route {
+            model: Arc::from(model),
+            pattern: Arc::clone(&route.pattern),
+            targets,
+        }))
+    }
+
+    /// Every model to list, in order of name.
+    pub fn listed(&self) -> &[Listed] {
+        &self.listed
+    }
+
+    /// The patterns of all routes: the bounded set of names that metrics may use.
+    pub fn patterns(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.exact.keys().chain(self.prefixes.iter().map(|(_, route)| &route.pattern))
+    }
+}
+
+impl Target {
+    /// This target with every `*` of its model standing for `rest`.
+    fn filled_in(&self, rest: &str) -> Self {
+        let fill = |text: &Arc<str>| Arc::from(text.replace(WILDCARD, rest));
+        Self {
+            name: fill(&self.name),
+            upstream_model: fill(&self.upstream_model),
+            provider: self.provider,
+            price: self.price,
+            weight: self.weight,
+            rank: self.rank,
+        }
+    }
+}
+
+/// Whether a text may be part of a header, a log line and a record as it stands.
+pub fn is_model_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/@+".contains(&b);
+    !text.is_empty() && text.len() <= MODEL_LEN_MAX && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(pattern: &str, upstream: &str) -> Route {
+        let target = Target {
+            name: Arc::from(format!("p/{upstream}")),
+            provider: ProviderIndex(0),
+            upstream_model: Arc::from(upstream),
+            price: None,
+            weight: 1,
+            rank: 0,
+        };
+        Route { model: Arc::from(pattern), pattern: Arc::from(pattern), targets: vec![target] }
+    }
+
+    fn upstream(catalog: &Catalog, model: &str) -> Option<String> {
+        catalog.find(model).map(|route| route.targets[0].upstream_model.to_string())
+    }
+
+    #[test]
+    fn exact_beats_prefix_and_the_longest_prefix_wins() {
+        let routes =
+            vec![route("a/*", "*"), route("a/b/*", "deep-*"), route("a/x", "exact"), route("y", "y")];
+        let catalog = Catalog::new(routes, vec![]);
+        assert_eq!(upstream(&catalog, "a/x").as_deref(), Some("exact"));
+        assert_eq!(upstream(&catalog, "a/z/1").as_deref(), Some("z/1"));
+        assert_eq!(upstream(&catalog, "a/b/c").as_deref(), Some("deep-c"));
+        assert_eq!(upstream(&catalog, "a/"), None);
+        assert_eq!(upstream(&catalog, "z"), None);
+    }
+
+    #[test]
+    fn hostile_names_lead_nowhere() {
+        let catalog = Catalog::new(vec![route("a/*", "*")], vec![]);
+        for bad in ["a/\r\nx: y", "a/ b", "a/%2e", "a/?x", "a/#", "a/\0", "a/\u{202e}x"] {
+            assert!(catalog.find(bad).is_none(), "{bad:?}");
+        }
+        assert!(catalog.find(&format!("a/{}", "x".repeat(MODEL_LEN_MAX))).is_none());
+    }
+}

@@ -1,0 +1,14 @@
+//! The rules of the gateway: what a key is, where a model goes, what a call costs.
+//!
+//! **Invariant:** this crate does no I/O, is not async, reads no clock and draws no random number:
+//! time and chance are arguments. It knows neither JSON nor HTTP. `tests/tidy.rs` holds this.
+
+pub mod time;
+pub mod id;
+pub mod money;
+pub mod usage;
+pub mod key;
+pub mod catalog;
+pub mod routing;
+pub mod admission;
+pub mod record;

@@ -1,0 +1,75 @@
+//! What a call consumed, in counts that do not overlap.
+
+/// Tokens by kind. The counts are disjoint: a cached input token is not also an uncached one, a
+/// reasoning token is not also an output text token, so a charge is a plain sum of count times rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens that were neither read from nor written to a cache, and are not audio or image.
+    pub input: u64,
+    /// Input tokens that the provider read from its prompt cache.
+    pub input_cache_read: u64,
+    /// Input tokens written to a prompt cache that lives about five minutes.
+    pub input_cache_write: u64,
+    /// Input tokens written to a prompt cache that lives an hour or more.
+    pub input_cache_write_long: u64,
+    /// Audio input tokens.
+    pub input_audio: u64,
+    /// Image input tokens, where the provider counts them apart.
+    pub input_image: u64,
+    /// Output tokens that are neither reasoning nor audio nor image.
+    pub output: u64,
+    /// Output tokens spent on reasoning.
+    pub output_reasoning: u64,
+    /// Audio output tokens.
+    pub output_audio: u64,
+    /// Image output tokens.
+    pub output_image: u64,
+}
+
+impl Usage {
+    /// All input tokens together, as an OpenAI `prompt_tokens` counts them.
+    pub const fn input_total(&self) -> u64 {
+        self.input
+            .saturating_add(self.input_cache_read)
+            .saturating_add(self.input_cache_write)
+            .saturating_add(self.input_cache_write_long)
+            .saturating_add(self.input_audio)
+            .saturating_add(self.input_image)
+    }
+
+    /// All output tokens together, as an OpenAI `completion_tokens` counts them.
+    pub const fn output_total(&self) -> u64 {
+        self.output
+            .saturating_add(self.output_reasoning)
+            .saturating_add(self.output_audio)
+            .saturating_add(self.output_image)
+    }
+}
+
+/// Where the counts of a record come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UsageSource {
+    /// Nothing was consumed, so nothing was counted (a refusal, a failure before any answer).
+    #[default]
+    None,
+    /// The provider reported them.
+    Provider,
+    /// The provider reported none, or the answer was cut: counted by the edge's own tokenizer.
+    Estimated,
+}
+
+impl UsageSource {
+    /// The stable word for records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Provider => "provider",
+            Self::Estimated => "estimated",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::None, Self::Provider, Self::Estimated].into_iter().find(|one| one.as_str() == text)
+    }
+}

@@ -1,0 +1,1 @@
+//! House rules and black-box tests: see `tidy.rs` and `e2e/`.
