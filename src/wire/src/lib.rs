@@ -1,1 +1,6 @@
-//! Under construction.
+//! What clients and providers say, bytes in and facts out.
+//!
+//! **Invariant:** this crate does no I/O, is not async, knows no HTTP and builds no tree of JSON.
+//! It never panics, whatever the bytes.
+
+pub mod request;
