@@ -3,4 +3,8 @@
 //! **Invariant:** this crate does no I/O, is not async, knows no HTTP and builds no tree of JSON.
 //! It never panics, whatever the bytes.
 
+pub mod envelope;
+pub mod meter;
 pub mod request;
+pub mod sse;
+pub mod value;

@@ -1,0 +1,440 @@
+//! A pull reader of one complete JSON text: it validates as it goes, borrows all it gives and tells
+//! where each member stands, so that one can be cut out. It builds no tree and is not incremental.
+//!
+//! Members come in order; of equal keys the last one wins in a caller that simply assigns.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr;
+
+#[cfg(test)]
+mod tests;
+
+/// Deepest nesting that is read; the outermost value is at depth 1.
+pub const DEPTH_MAX: u32 = 64;
+
+/// The text is not JSON, or nests deeper than [`DEPTH_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a JSON text")]
+pub struct Malformed;
+
+/// What a value begins like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `{`
+    Object,
+    /// `[`
+    Array,
+    /// `"`
+    Text,
+    /// A digit or `-`.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A string as it stands in the text, still escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+/// A member's key, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The key itself.
+    pub text: Text<'a>,
+    /// Offset of its first quote.
+    pub start: usize,
+    /// Offset of the comma before it; `None` for the first member.
+    pub comma: Option<usize>,
+}
+
+/// Reads a JSON text from its start to its end.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// A reader of bytes, which must be UTF-8.
+    pub fn of_bytes(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        simdutf8::basic::from_utf8(bytes).map(Self::new).or(Err(Malformed))
+    }
+
+    /// A reader of a text that may have been cut anywhere: reads as far as the bytes are UTF-8.
+    pub fn of_prefix(bytes: &'a [u8]) -> Self {
+        let text = match simdutf8::compat::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => bytes
+                .get(..error.valid_up_to())
+                .and_then(|valid| std::str::from_utf8(valid).ok())
+                .unwrap_or_default(),
+        };
+        Self::new(text)
+    }
+
+    /// Offset of the next byte to read.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// What the next value begins like.
+    pub fn kind(&mut self) -> Result<Kind, Malformed> {
+        match self.next_byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Reads an object. `member` is called for each member with the reader before its value, which it
+    /// may read or leave.
+    pub fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Key<'a>) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.enter(b'{')?;
+        if self.take(b'}') {
+            return self.leave();
+        }
+        let mut comma = None;
+        loop {
+            let key = self.key(comma)?;
+            self.next_byte();
+            let before = self.at;
+            member(self, key)?;
+            if self.at == before {
+                self.skip()?;
+            }
+            if !self.take(b',') {
+                break;
+            }
+            comma = self.at.checked_sub(1);
+        }
+        self.expect(b'}')?;
+        self.leave()
+    }
+
+    /// Reads an array. `item` is called with the reader before each item, which it may read or leave.
+    pub fn array(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.enter(b'[')?;
+        if self.take(b']') {
+            return self.leave();
+        }
+        loop {
+            self.next_byte();
+            let before = self.at;
+            item(self)?;
+            if self.at == before {
+                self.skip()?;
+            }
+            if !self.take(b',') {
+                break;
+            }
+        }
+        self.expect(b']')?;
+        self.leave()
+    }
+
+    /// Reads a string.
+    pub fn string(&mut self) -> Result<Text<'a>, Malformed> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at += plain_length(self.rest());
+            match self.byte() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        let raw = self.text.get(start..self.at).ok_or(Malformed)?;
+        self.at += 1;
+        Ok(Text { raw, escaped })
+    }
+
+    /// Reads a number, as it is written.
+    pub fn number(&mut self) -> Result<&'a str, Malformed> {
+        self.next_byte();
+        let start = self.at;
+        self.at += usize::from(self.byte() == Some(b'-'));
+        if self.byte() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        self.text.get(start..self.at).ok_or(Malformed)
+    }
+
+    /// Reads `true` or `false`.
+    pub fn bool(&mut self) -> Result<bool, Malformed> {
+        let value = self.next_byte() == Some(b't');
+        self.word(if value { "true" } else { "false" })?;
+        Ok(value)
+    }
+
+    /// Reads `null`.
+    pub fn null(&mut self) -> Result<(), Malformed> {
+        self.next_byte();
+        self.word("null")
+    }
+
+    /// Passes over the next value, whatever it is, and gives the place of it.
+    pub fn skip(&mut self) -> Result<Range<usize>, Malformed> {
+        self.next_byte();
+        let start = self.at;
+        // One bit for each open level: set for an object. Depth is bounded, so they fit.
+        let (mut objects, mut levels) = (0_u64, 0_u32);
+        loop {
+            let kind = self.kind()?;
+            match kind {
+                Kind::Object | Kind::Array => {
+                    let object = kind == Kind::Object;
+                    self.enter(if object { b'{' } else { b'[' })?;
+                    objects = objects << 1 | u64::from(object);
+                    levels += 1;
+                    if !self.take(if object { b'}' } else { b']' }) {
+                        if object {
+                            self.key(None)?;
+                        }
+                        continue;
+                    }
+                    self.leave()?;
+                    objects >>= 1;
+                    levels -= 1;
+                }
+                Kind::Text => drop(self.string()?),
+                Kind::Number => drop(self.number()?),
+                Kind::Bool => drop(self.bool()?),
+                Kind::Null => self.null()?,
+            }
+            // The value has ended; so do all levels that close right after it.
+            loop {
+                if levels == 0 {
+                    return Ok(start..self.at);
+                }
+                let object = objects & 1 == 1;
+                if self.take(b',') {
+                    if object {
+                        self.key(None)?;
+                    }
+                    break;
+                }
+                self.expect(if object { b'}' } else { b']' })?;
+                self.leave()?;
+                objects >>= 1;
+                levels -= 1;
+            }
+        }
+    }
+
+    /// Nothing but white space may follow.
+    pub fn finish(&mut self) -> Result<(), Malformed> {
+        if self.next_byte().is_none() { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is not white space.
+    fn next_byte(&mut self) -> Option<u8> {
+        loop {
+            match self.byte() {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn take(&mut self, wanted: u8) -> bool {
+        let found = self.next_byte() == Some(wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, wanted: u8) -> Result<(), Malformed> {
+        if self.take(wanted) { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn enter(&mut self, opening: u8) -> Result<(), Malformed> {
+        self.expect(opening)?;
+        self.depth += 1;
+        if self.depth > DEPTH_MAX { Err(Malformed) } else { Ok(()) }
+    }
+
+    fn leave(&mut self) -> Result<(), Malformed> {
+        self.depth = self.depth.checked_sub(1).ok_or(Malformed)?;
+        Ok(())
+    }
+
+    fn key(&mut self, comma: Option<usize>) -> Result<Key<'a>, Malformed> {
+        self.next_byte();
+        let start = self.at;
+        let text = self.string()?;
+        self.expect(b':')?;
+        Ok(Key { text, start, comma })
+    }
+
+    fn digits(&mut self) -> Result<(), Malformed> {
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        if count == 0 { Err(Malformed) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Malformed> {
+        if !self.rest().starts_with(word.as_bytes()) {
+            return Err(Malformed);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Passes over one escape.
+    fn escape(&mut self) -> Result<(), Malformed> {
+        match self.rest().get(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') if self.rest().get(2..6).is_some_and(|hex| unit(hex).is_some()) => {
+                self.at += 6;
+            }
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Text<'a> {
+    /// The string as written between its quotes.
+    pub fn raw(&self) -> &'a str {
+        self.raw
+    }
+
+    /// Whether the string is empty.
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// The string itself; half a surrogate pair becomes U+FFFD.
+    pub fn decode(&self) -> Cow<'a, str> {
+        if !self.escaped {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut out = String::with_capacity(self.raw.len());
+        self.each_part(|part| out.push_str(part));
+        Cow::Owned(out)
+    }
+
+    /// Gives the decoded string piece by piece, without a buffer for the whole of it.
+    pub fn each_part(&self, mut each: impl FnMut(&str)) {
+        let mut rest = self.raw;
+        while let Some(plain) = memchr(b'\\', rest.as_bytes()) {
+            let (before, escape) = rest.split_at_checked(plain).unwrap_or((rest, ""));
+            if !before.is_empty() {
+                each(before);
+            }
+            let (character, length) = unescape(escape);
+            each(character.encode_utf8(&mut [0; 4]));
+            rest = escape.get(length..).unwrap_or_default();
+        }
+        if !rest.is_empty() {
+            each(rest);
+        }
+    }
+}
+
+/// Reads the escape at the start of `text`: the character that it stands for, and its length in bytes.
+fn unescape(text: &str) -> (char, usize) {
+    let bytes = text.as_bytes();
+    let simple = match bytes.get(1) {
+        Some(b'u') => None,
+        Some(b'b') => Some('\u{8}'),
+        Some(b'f') => Some('\u{c}'),
+        Some(b'n') => Some('\n'),
+        Some(b'r') => Some('\r'),
+        Some(b't') => Some('\t'),
+        Some(other) => Some(char::from(*other)),
+        None => return (char::REPLACEMENT_CHARACTER, text.len()),
+    };
+    if let Some(character) = simple {
+        return (character, 2);
+    }
+    let first = bytes.get(2..6).and_then(unit).unwrap_or_default();
+    let second = match bytes.get(6..12) {
+        Some([b'\\', b'u', hex @ ..]) => unit(hex),
+        _ => None,
+    };
+    let pair = second.and_then(|second| char::decode_utf16([first, second]).next()?.ok());
+    let single = char::from_u32(u32::from(first));
+    match (single, pair) {
+        (Some(character), _) => (character, 6),
+        (None, Some(character)) => (character, 12),
+        (None, None) => (char::REPLACEMENT_CHARACTER, 6),
+    }
+}
+
+/// Four hexadecimal digits.
+fn unit(hex: &[u8]) -> Option<u16> {
+    hex.iter().try_fold(0_u16, |sum, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(sum << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+/// How many bytes at the start are neither quote, backslash nor control character: eight at a time.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut length = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+        let quotes = zeros(word ^ (ONES * 0x22));
+        let backslashes = zeros(word ^ (ONES * 0x5c));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        // A borrow can only set bits above a true one, so the lowest bit is right.
+        let found = quotes | backslashes | controls;
+        if found != 0 {
+            return length + usize::try_from(found.trailing_zeros() / 8).unwrap_or_default();
+        }
+        length += 8;
+    }
+    let plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
+    length + rest.iter().take_while(plain).count()
+}
