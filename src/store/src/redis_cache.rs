@@ -1,0 +1,246 @@
+//! Keys in Redis, where edges share them: a cache and a messenger, never the truth.
+//!
+//! Every wait has a budget. A command that fails or is late costs the connection, and until the next one
+//! stands, look-ups skip Redis without waiting. Values are checked against the hash that was asked for, so
+//! that no mix-up of replies can turn into somebody else's key.
+
+mod value;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline};
+use tokenroute_domain::key::{ApiKey, KeyHash};
+use tokenroute_domain::time::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+pub(crate) use value::{Fetched, read_hash};
+
+/// What a look-up may wait for Redis, in all.
+const LOOKUP_BUDGET: Duration = Duration::from_millis(50);
+/// What connecting, with its first exchange, may take.
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
+/// What a background command may take.
+const COMMAND_WAIT: Duration = Duration::from_millis(500);
+/// Seconds that a cached key lives; the reader checks its age again.
+const KEY_SECONDS: u64 = 30;
+/// Seconds that the mark of a revoked key lives: much longer than any cached key.
+const TOMBSTONE_SECONDS: u64 = 600;
+/// The longest value that is read. Ours are about 250 bytes.
+const VALUE_BYTES_MAX: i64 = 1024;
+/// Commands that wait for the socket before callers wait.
+const PIPELINE_MAX: usize = 1024;
+/// Tombstones written in one exchange.
+const TOMBSTONES_MAX: usize = 256;
+/// Where revocations are published, as hexadecimal hashes.
+const CHANNEL: &str = "tr:keys:revoked";
+
+/// The address is no Redis URL. The address itself is not repeated: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address of a Redis server: write redis://[user:password@]host[:port][/database]")]
+pub struct BadAddress;
+
+/// Why Redis did not answer. None of them says anything about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedisFailure {
+    /// No connection stands; nothing was waited for.
+    #[error("Redis is not connected")]
+    Disconnected,
+    /// The answer did not come within its budget.
+    #[error("Redis did not answer in time")]
+    Late,
+    /// The connection broke, or the server refused the command.
+    #[error("Redis refused a command or broke the connection")]
+    Refused,
+}
+
+/// The keys in one Redis. Clones share its connection.
+#[derive(Clone)]
+pub struct RedisCache(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    link: Mutex<Link>,
+    broken: Notify,
+}
+
+/// The connection that stands, if any, and its number, so that only its own failures end it.
+#[derive(Default)]
+struct Link {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl fmt::Debug for RedisCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCache")
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisCache {
+    /// Takes an address such as `redis://127.0.0.1:6379/0`. Nothing is connected yet:
+    /// [`Directory::watch`](crate::Directory::watch) does that and keeps it so.
+    pub fn new(address: &str) -> Result<Self, BadAddress> {
+        let client = Client::open(address).map_err(|_may_quote_a_password| BadAddress)?;
+        Ok(Self(Arc::new(Inner { client, link: Mutex::default(), broken: Notify::new() })))
+    }
+
+    /// Whether a connection stands.
+    pub fn is_connected(&self) -> bool {
+        self.link().1.is_some()
+    }
+
+    /// Marks a key as revoked and tells every edge, within two seconds or not at all.
+    /// The database must have been told before: it is the truth, and the net under this message.
+    pub async fn announce_revocation(&self, hash: &KeyHash) -> Result<(), RedisFailure> {
+        let connection = match self.link().1 {
+            Some(connection) => connection,
+            None => self.dial().await?,
+        };
+        let mut both = redis::pipe();
+        tombstone(&mut both, hash);
+        both.cmd("PUBLISH").arg(CHANNEL).arg(value::hex(hash)).ignore();
+        run(&both, connection, COMMAND_WAIT).await
+    }
+
+    /// What is cached for that hash.
+    pub(crate) async fn fetch(&self, hash: &KeyHash) -> Result<Fetched, RedisFailure> {
+        let mut command = redis::cmd("GETRANGE");
+        command.arg(name(hash)).arg(0).arg(VALUE_BYTES_MAX);
+        let bytes: Vec<u8> = self.ask(&command, LOOKUP_BUDGET).await?;
+        Ok(value::read(&bytes, hash))
+    }
+
+    /// Caches a key that the database confirmed at `confirmed`. It never replaces a tombstone.
+    pub(crate) async fn fill(
+        &self,
+        hash: &KeyHash,
+        key: &ApiKey,
+        confirmed: Timestamp,
+    ) -> Result<(), RedisFailure> {
+        let Some(text) = value::write(hash, key, confirmed) else { return Ok(()) };
+        let mut command = redis::cmd("SET");
+        command.arg(name(hash)).arg(text).arg("NX").arg("EX").arg(KEY_SECONDS);
+        self.ask::<redis::Value>(&command, COMMAND_WAIT).await.map(drop)
+    }
+
+    /// Marks keys as revoked, whatever is cached for them.
+    pub(crate) async fn bury(&self, hashes: &[KeyHash]) -> Result<(), RedisFailure> {
+        for some in hashes.chunks(TOMBSTONES_MAX) {
+            let (number, connection) = self.link();
+            let Some(connection) = connection else { return Err(RedisFailure::Disconnected) };
+            let mut all = redis::pipe();
+            for hash in some {
+                tombstone(&mut all, hash);
+            }
+            run(&all, connection, COMMAND_WAIT).await.inspect_err(|_failure| self.cut(number))?;
+        }
+        Ok(())
+    }
+
+    /// Connects, and from then on look-ups use this connection.
+    pub(crate) async fn connect(&self) -> Result<(), RedisFailure> {
+        let connection = self.dial().await?;
+        let mut link = self.0.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.number = link.number.wrapping_add(1);
+        link.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Asks for a sign of life, so that a silent connection is noticed before a look-up pays for it.
+    pub(crate) async fn ping(&self) -> Result<(), RedisFailure> {
+        self.ask::<redis::Value>(&redis::cmd("PING"), COMMAND_WAIT).await.map(drop)
+    }
+
+    /// Returns when the connection that stands, or the last one, has been given up.
+    pub(crate) async fn broken(&self) {
+        self.0.broken.notified().await;
+    }
+
+    /// A connection of its own that hears revocations.
+    pub(crate) async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream), RedisFailure> {
+        let listening = async {
+            let (mut sink, stream) = self.0.client.get_async_pubsub().await?.split();
+            sink.subscribe(CHANNEL).await?;
+            Ok((sink, stream))
+        };
+        in_time(listening, CONNECT_WAIT).await
+    }
+
+    /// Asks a subscribed connection for a sign of life.
+    pub(crate) async fn ping_subscription(sink: &mut PubSubSink) -> Result<(), RedisFailure> {
+        in_time(sink.ping::<redis::Value>(), CONNECT_WAIT).await.map(drop)
+    }
+
+    async fn dial(&self) -> Result<MultiplexedConnection, RedisFailure> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WAIT))
+            .set_response_timeout(Some(CONNECT_WAIT))
+            .set_pipeline_buffer_size(PIPELINE_MAX);
+        let dialling = self.0.client.get_multiplexed_async_connection_with_config(&config);
+        in_time(dialling, CONNECT_WAIT).await
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        budget: Duration,
+    ) -> Result<T, RedisFailure> {
+        let (number, connection) = self.link();
+        let Some(mut connection) = connection else { return Err(RedisFailure::Disconnected) };
+        in_time(command.query_async(&mut connection), budget)
+            .await
+            .inspect_err(|_failure| self.cut(number))
+    }
+
+    fn link(&self) -> (u64, Option<MultiplexedConnection>) {
+        let link = self.0.link.lock().unwrap_or_else(PoisonError::into_inner);
+        (link.number, link.connection.clone())
+    }
+
+    /// Gives up connection `number`, if it still stands.
+    fn cut(&self, number: u64) {
+        let mut link = self.0.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.number == number && link.connection.take().is_some() {
+            self.0.broken.notify_one();
+        }
+    }
+}
+
+async fn run(
+    pipeline: &Pipeline,
+    mut connection: MultiplexedConnection,
+    budget: Duration,
+) -> Result<(), RedisFailure> {
+    in_time(pipeline.query_async::<()>(&mut connection), budget).await
+}
+
+async fn in_time<T>(
+    exchange: impl Future<Output = redis::RedisResult<T>>,
+    budget: Duration,
+) -> Result<T, RedisFailure> {
+    match timeout(budget, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_may_quote_a_value)) => Err(RedisFailure::Refused),
+        Err(_elapsed) => Err(RedisFailure::Late),
+    }
+}
+
+fn tombstone(pipeline: &mut Pipeline, hash: &KeyHash) {
+    pipeline
+        .cmd("SET")
+        .arg(name(hash))
+        .arg(value::tombstone(hash))
+        .arg("EX")
+        .arg(TOMBSTONE_SECONDS)
+        .ignore();
+}
+
+fn name(hash: &KeyHash) -> String {
+    format!("tr:key:{}", value::hex(hash))
+}

@@ -1,0 +1,225 @@
+//! Request records in SQL: written in batches, read in the order in which they were written.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use tokenroute_domain::money::NanoUsd;
+use tokenroute_domain::record::{Attempt, Record};
+use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::usage::{Usage, UsageSource};
+
+use super::{Database, column, timestamp, unsigned};
+use crate::Error;
+
+/// One try at one target, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAttempt {
+    /// `provider/upstream-model`.
+    pub target: String,
+    /// `ok`, or the stable word of the failure.
+    pub result: String,
+    /// The provider's HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// From the start of the try to its result, in microseconds.
+    pub micros: u64,
+}
+
+impl From<&Attempt> for StoredAttempt {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            target: attempt.target.to_string(),
+            result: attempt.result.to_owned(),
+            status: attempt.status,
+            micros: attempt.micros,
+        }
+    }
+}
+
+/// A record as it is kept. Its words may come from a newer or older program, so they are text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its place in the order of writing; reading goes on after it.
+    pub sequence: i64,
+    /// Which call.
+    pub call: String,
+    /// When its head had been read.
+    pub started: Timestamp,
+    /// Which endpoint.
+    pub endpoint: String,
+    /// Whose key, if it was known.
+    pub key: Option<String>,
+    /// Who pays, if it was known.
+    pub account: Option<String>,
+    /// The model's name in the route table.
+    pub model: Option<String>,
+    /// The target that answered.
+    pub target: Option<String>,
+    /// Every try, in order.
+    pub attempts: Vec<StoredAttempt>,
+    /// The HTTP status that the client was sent; 0 if it left before any.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: String,
+    /// What went wrong, if anything.
+    pub error: Option<String>,
+    /// Whether the answer was streamed.
+    pub streamed: bool,
+    /// Tokens by kind.
+    pub usage: Usage,
+    /// Who counted them.
+    pub usage_source: UsageSource,
+    /// What the call cost.
+    pub cost: NanoUsd,
+    /// From the head of the request to the end of the answer, in microseconds.
+    pub latency_micros: u64,
+    /// From the head of the request to the first semantic token, in microseconds.
+    pub first_token_micros: Option<u64>,
+}
+
+impl Database {
+    /// Writes all of `batch` or, on an error, none of it. A call that has a record keeps that one,
+    /// so a batch whose commit was not confirmed can be written again.
+    pub async fn insert_records(&self, batch: &[Record]) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        let mut transaction = self.begin().await?;
+        let last: i64 = sqlx::query_scalar(
+            "UPDATE counters SET value = value + $1 WHERE name = 'record_sequence' RETURNING value",
+        )
+        .bind(count)
+        .fetch_one(&mut *transaction)
+        .await?;
+        for (record, sequence) in batch.iter().zip(last.saturating_sub(count)..) {
+            insert(&mut transaction, record, sequence.saturating_add(1)).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// At most `limit` records that were written after the one with `sequence` (0 for the first).
+    pub async fn records_after(
+        &self,
+        sequence: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredRecord>, Error> {
+        let rows =
+            sqlx::query("SELECT * FROM records WHERE sequence > $1 ORDER BY sequence LIMIT $2")
+                .bind(sequence)
+                .bind(i64::from(limit))
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// The sequence number of the last record, 0 if there is none: where following begins.
+    pub async fn last_record(&self) -> Result<i64, Error> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT max(sequence) FROM records")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(last.unwrap_or_default())
+    }
+}
+
+async fn insert(
+    transaction: &mut sqlx::SqliteConnection,
+    record: &Record,
+    sequence: i64,
+) -> Result<(), Error> {
+    let attempts: Vec<StoredAttempt> = record.attempts.iter().map(StoredAttempt::from).collect();
+    let attempts = serde_json::to_string(&attempts)
+        .map_err(|_error| Error::unreadable("attempts of a record"))?;
+    let usage = &record.usage;
+    sqlx::query(
+        "INSERT INTO records (call, sequence, started, endpoint, key_id, account, model, target,
+            attempts, status, outcome, error, streamed, input, input_cache_read,
+            input_cache_write, input_cache_write_long, input_audio, input_image, output,
+            output_reasoning, output_audio, output_image, usage_source, cost_nano_usd,
+            latency_micros, first_token_micros)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+            $19, $20, $21, $22, $23, $24, $25, $26, $27)
+         ON CONFLICT (call) DO NOTHING",
+    )
+    .bind(record.call.to_string())
+    .bind(sequence)
+    .bind(column(record.started.micros()))
+    .bind(record.endpoint.as_str())
+    .bind(record.key.map(|id| id.to_string()))
+    .bind(record.account.map(|id| id.to_string()))
+    .bind(record.model.as_deref())
+    .bind(record.target.as_deref())
+    .bind(attempts)
+    .bind(i64::from(record.status))
+    .bind(record.outcome.as_str())
+    .bind(record.error)
+    .bind(i64::from(record.streamed))
+    .bind(column(usage.input))
+    .bind(column(usage.input_cache_read))
+    .bind(column(usage.input_cache_write))
+    .bind(column(usage.input_cache_write_long))
+    .bind(column(usage.input_audio))
+    .bind(column(usage.input_image))
+    .bind(column(usage.output))
+    .bind(column(usage.output_reasoning))
+    .bind(column(usage.output_audio))
+    .bind(column(usage.output_image))
+    .bind(record.usage_source.as_str())
+    .bind(record.cost.0)
+    .bind(column(record.latency_micros))
+    .bind(record.first_token_micros.map(column))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+fn stored(row: &SqliteRow) -> Result<StoredRecord, Error> {
+    let attempts: String = row.try_get("attempts")?;
+    let status: i64 = row.try_get("status")?;
+    let streamed: i64 = row.try_get("streamed")?;
+    let source: String = row.try_get("usage_source")?;
+    let first_token: Option<i64> = row.try_get("first_token_micros")?;
+    Ok(StoredRecord {
+        sequence: row.try_get("sequence")?,
+        call: row.try_get("call")?,
+        started: timestamp(row.try_get("started")?, "records.started")?,
+        endpoint: row.try_get("endpoint")?,
+        key: row.try_get("key_id")?,
+        account: row.try_get("account")?,
+        model: row.try_get("model")?,
+        target: row.try_get("target")?,
+        attempts: serde_json::from_str(&attempts)
+            .map_err(|_error| Error::unreadable("records.attempts"))?,
+        status: u16::try_from(status).map_err(|_range| Error::unreadable("records.status"))?,
+        outcome: row.try_get("outcome")?,
+        error: row.try_get("error")?,
+        streamed: streamed != 0,
+        usage: usage(row)?,
+        usage_source: UsageSource::parse(&source)
+            .ok_or(Error::unreadable("records.usage_source"))?,
+        cost: NanoUsd(row.try_get("cost_nano_usd")?),
+        latency_micros: count(row, "latency_micros")?,
+        first_token_micros: first_token
+            .map(|micros| unsigned(micros, "records.first_token_micros"))
+            .transpose()?,
+    })
+}
+
+fn usage(row: &SqliteRow) -> Result<Usage, Error> {
+    Ok(Usage {
+        input: count(row, "input")?,
+        input_cache_read: count(row, "input_cache_read")?,
+        input_cache_write: count(row, "input_cache_write")?,
+        input_cache_write_long: count(row, "input_cache_write_long")?,
+        input_audio: count(row, "input_audio")?,
+        input_image: count(row, "input_image")?,
+        output: count(row, "output")?,
+        output_reasoning: count(row, "output_reasoning")?,
+        output_audio: count(row, "output_audio")?,
+        output_image: count(row, "output_image")?,
+    })
+}
+
+fn count(row: &SqliteRow, name: &'static str) -> Result<u64, Error> {
+    unsigned(row.try_get(name)?, name)
+}
