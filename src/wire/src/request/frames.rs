@@ -52,6 +52,11 @@ impl Frames {
         self.end
     }
 
+    /// The bytes that are kept, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|frame| frame.bytes.as_ref())
+    }
+
     /// Gives up frames that lie wholly before `offset`: an attempt that starts over cannot have
     /// them again.
     pub fn release_before(&mut self, offset: u64) {
