@@ -1,0 +1,346 @@
+//! Plays an answer on the wire as its script says, and notes in the log what was sent and how it ended.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::answer::{self, Said};
+use crate::ask::{Ask, Endpoint};
+use crate::connection::Next;
+use crate::frame::{self, Frame, Framing};
+use crate::observe::Seen;
+use crate::reply::{self, Reply};
+use crate::script::{AfterDone, Answer, Ending, Fault, Script};
+use crate::state::State;
+use crate::stream::{self, Event};
+use crate::wire::{Gone, Wire};
+use crate::{embeddings, faults, monotonic_ns};
+
+/// What a JSON answer that is written slowly is written in, and the wait between.
+const SLOW_PART_BYTES: usize = 16;
+const SLOW_PAUSE: Duration = Duration::from_millis(10);
+/// Blank lines before a JSON answer, one each pause.
+const BLANK_LINES: usize = 4;
+
+/// The fields of a good answer. Those with a secret look are for leak tests.
+const ANSWER_FIELDS: &str = "openai-processing-ms: 3\r\nopenai-version: 2020-10-01\r\nopenai-organization: org-box\r\nx-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\nx-ratelimit-reset-requests: 6ms\r\nserver: box\r\nset-cookie: box=1; Path=/\r\n";
+
+/// A logged exchange under way.
+pub(crate) struct Exchange<'a> {
+    pub(crate) wire: &'a mut Wire,
+    state: &'a State,
+    seen: Seen,
+    id: u64,
+    sent_before: u64,
+}
+
+impl<'a> Exchange<'a> {
+    /// Enters a request into the log.
+    pub(crate) fn begin(wire: &'a mut Wire, state: &'a State, seen: Seen) -> Self {
+        let id = state.log().add(seen.clone());
+        Self::resume(wire, state, seen, id)
+    }
+
+    /// Goes on with a request that is in the log as `id`.
+    pub(crate) fn resume(wire: &'a mut Wire, state: &'a State, seen: Seen, id: u64) -> Self {
+        let sent_before = wire.sent_bytes;
+        Self { wire, state, seen, id, sent_before }
+    }
+
+    /// Changes what is known of the request, in the log too.
+    pub(crate) fn note(&mut self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen);
+        let seen = self.seen.clone();
+        self.state.log().update(self.id, |entry| *entry = seen);
+    }
+
+    pub(crate) fn keep_body(&self, body: &Bytes) {
+        self.state.log().keep_body(self.id, body);
+    }
+
+    /// Notes how the exchange ended.
+    pub(crate) fn end(&mut self, end: &'static str) {
+        let now_us = monotonic_ns() / 1_000;
+        let bytes = self.wire.sent_bytes.saturating_sub(self.sent_before);
+        self.note(|seen| {
+            seen.end = end;
+            seen.end_after_us = now_us.saturating_sub(seen.at_us);
+            seen.bytes_sent = bytes;
+        });
+        self.state.tell(&self.seen);
+    }
+
+    /// Ends the exchange with its last bytes. The log is written before the client can have them, so that a
+    /// test that has its answer finds the exchange ended.
+    pub(crate) async fn end_with(&mut self, bytes: &[u8], end: &'static str) -> Result<(), Gone> {
+        self.note(|seen| seen.end = end);
+        match self.wire.send(bytes).await {
+            Ok(()) => {
+                self.end(end);
+                Ok(())
+            }
+            Err(gone) => {
+                self.end("client_closed");
+                Err(gone)
+            }
+        }
+    }
+
+    /// Sends a whole reply.
+    pub(crate) async fn reply(&mut self, reply: &Reply) -> Result<(), Gone> {
+        self.note(|seen| seen.status = reply.status);
+        self.end_with(&reply.bytes, "finished").await
+    }
+
+    /// Answers as `script` says, and tells how the connection goes on.
+    pub(crate) async fn answer(
+        &mut self,
+        script: &Script,
+        ask: &Ask,
+        body: &Value,
+    ) -> Result<Next, Gone> {
+        self.note(|seen| seen.prompt_tokens = ask.prompt_tokens);
+        let played = self.play(script, ask, body).await;
+        if played.is_err() && self.seen.end == "open" {
+            self.end("client_closed");
+        }
+        let next = played?;
+        match script.idle_close {
+            Some(pause) if next == Next::KeepAlive => {
+                self.wire.pause(pause).await?;
+                Ok(Next::Close)
+            }
+            Some(_) | None if script.closes && next == Next::KeepAlive => Ok(Next::Close),
+            Some(_) | None => Ok(next),
+        }
+    }
+
+    async fn play(&mut self, script: &Script, ask: &Ask, body: &Value) -> Result<Next, Gone> {
+        self.wire.pause(script.late_head).await?;
+        if let Some((count, code)) = script.fail_first
+            && self.state.count(&ask.model) < count
+        {
+            let message = "The server is overloaded.";
+            self.reply(&reply::error(code, "server_error", None, message)).await?;
+            return Ok(Next::KeepAlive);
+        }
+        let reused = self.seen.exchange > 1;
+        let fault = script.fault.filter(|fault| reused || *fault != Fault::ResetOnReuse);
+        if let Some(fault) = fault {
+            let said = Said::new(script, ask);
+            let text = answer::body(script, ask, &said, self.state.next_answer());
+            if let Some(next) = faults::play(self, fault, &text).await? {
+                return Ok(next);
+            }
+        }
+        if script.strict_fields && ask.has_stream_options {
+            let message = "Extra inputs are not permitted: stream_options";
+            self.reply(&reply::error(422, "invalid_request_error", None, message)).await?;
+            return Ok(Next::KeepAlive);
+        }
+        match &script.answer {
+            Answer::Status(status) => {
+                self.reply(&reply::status(status)).await?;
+                return Ok(Next::KeepAlive);
+            }
+            Answer::BaseResp => {
+                let body = serde_json::json!({ "id": "", "choices": null,
+                    "base_resp": { "status_code": 1002, "status_msg": "rate limit" } });
+                self.reply(&reply::json(200, &body, "")).await?;
+                return Ok(Next::KeepAlive);
+            }
+            Answer::Echo | Answer::Words(_) | Answer::Unicode | Answer::JsonBytes(_) => {}
+        }
+        let number = self.state.next_answer();
+        if ask.endpoint == Endpoint::Embeddings {
+            return self.play_embeddings(script, ask, body).await;
+        }
+        let said = Said::new(script, ask);
+        if ask.stream {
+            let events = stream::events(script, ask, &said, number);
+            return self.play_stream(script, &events, number).await;
+        }
+        let text = answer::body(script, ask, &said, number);
+        let tokens = said.tokens().saturating_mul(ask.choices);
+        self.play_json(script, &text, tokens).await
+    }
+
+    async fn play_embeddings(
+        &mut self,
+        script: &Script,
+        ask: &Ask,
+        body: &Value,
+    ) -> Result<Next, Gone> {
+        match embeddings::answer(&ask.model, body) {
+            Ok((answer, prompt_tokens)) => {
+                self.note(|seen| seen.prompt_tokens = prompt_tokens);
+                self.play_json(script, &answer.to_string(), 0).await
+            }
+            Err(message) => {
+                self.reply(&reply::bad_request(message)).await?;
+                Ok(Next::KeepAlive)
+            }
+        }
+    }
+
+    async fn play_json(&mut self, script: &Script, text: &str, tokens: u64) -> Result<Next, Gone> {
+        self.note(|seen| {
+            seen.status = 200;
+            seen.tokens_sent = tokens;
+        });
+        let framing = match () {
+            () if script.no_length => Framing::UntilClose,
+            () if script.chunked_json || script.gzip || script.blank_lines => Framing::Chunked,
+            () => Framing::Length(text.len()),
+        };
+        let encoding = if script.gzip { "content-encoding: gzip\r\n" } else { "" };
+        let fields = format!("x-request-id: req_box{}\r\n{encoding}{ANSWER_FIELDS}", self.id);
+        let mut out = frame::head(200, "application/json", framing, &fields);
+        let mut frame = Frame::new(framing, script.gzip);
+        if script.blank_lines {
+            for _ in 0..BLANK_LINES {
+                frame.part(b"\n", &mut out);
+                self.wire.send(&out).await?;
+                out.clear();
+                self.wire.pause(SLOW_PAUSE).await?;
+            }
+        }
+        let (first, _) = text.as_bytes().split_at(text.len() / 2);
+        let cut = script.ending != Ending::Whole;
+        let body = if cut { first } else { text.as_bytes() };
+        if script.slow_json {
+            for part in body.chunks(SLOW_PART_BYTES) {
+                frame.part(part, &mut out);
+                self.wire.send(&out).await?;
+                out.clear();
+                self.wire.pause(SLOW_PAUSE).await?;
+            }
+        } else {
+            frame.part(body, &mut out);
+        }
+        if cut {
+            self.wire.send(&out).await?;
+            return self.break_off(script.ending).await;
+        }
+        frame.end(&mut out);
+        self.end_with(&out, "finished").await?;
+        Ok(if framing == Framing::UntilClose { Next::Close } else { Next::KeepAlive })
+    }
+
+    /// Ends an exchange in the middle.
+    async fn break_off(&mut self, ending: Ending) -> Result<Next, Gone> {
+        match ending {
+            Ending::Whole => Ok(Next::KeepAlive),
+            Ending::ResetAfter(_) => {
+                self.end("reset");
+                Ok(Next::Reset)
+            }
+            Ending::FinAfter(_) => {
+                self.end("cut");
+                Ok(Next::Close)
+            }
+            Ending::StallAfter(_) => {
+                self.note(|seen| seen.end = "stalled");
+                let gone = self.wire.hang().await;
+                self.end("client_closed");
+                Err(gone)
+            }
+        }
+    }
+
+    async fn play_stream(
+        &mut self,
+        script: &Script,
+        events: &[Event],
+        number: u64,
+    ) -> Result<Next, Gone> {
+        self.note(|seen| seen.status = 200);
+        let framing = if script.no_length { Framing::UntilClose } else { Framing::Chunked };
+        let encoding = if script.gzip { "content-encoding: gzip\r\n" } else { "" };
+        let fields = format!(
+            "cache-control: no-cache\r\nx-request-id: req_box{number}\r\n{encoding}{ANSWER_FIELDS}"
+        );
+        let mut out = frame::head(200, "text/event-stream; charset=utf-8", framing, &fields);
+        let mut frame = Frame::new(framing, script.gzip);
+        if !script.late_first.is_zero() {
+            self.wire.send(&out).await?;
+            out.clear();
+            self.wire.pause(script.late_first).await?;
+        }
+        let mut due = Instant::now();
+        for (index, event) in events.iter().enumerate() {
+            if ends_at(script.ending) == Some(index) {
+                self.wire.send(&out).await?;
+                return self.break_off(script.ending).await;
+            }
+            if index > 0 && !script.pace.is_zero() && !script.one_write {
+                due = due.checked_add(script.pace).unwrap_or(due);
+                self.wire.pause_until(due).await?;
+            }
+            self.put_event(script, &mut frame, event, &mut out).await?;
+            if event.is_role && !script.after_role.is_zero() {
+                self.wire.pause(script.after_role).await?;
+                due = Instant::now();
+            }
+        }
+        if script.ending != Ending::Whole {
+            self.wire.send(&out).await?;
+            return self.break_off(script.ending).await;
+        }
+        if script.after_done == AfterDone::Linger {
+            self.wire.send(&out).await?;
+            return self.break_off(Ending::StallAfter(0)).await;
+        }
+        frame.end(&mut out);
+        self.end_with(&out, "finished").await?;
+        Ok(if framing == Framing::UntilClose { Next::Close } else { Next::KeepAlive })
+    }
+
+    async fn put_event(
+        &mut self,
+        script: &Script,
+        frame: &mut Frame,
+        event: &Event,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Gone> {
+        let part_bytes = script.split_bytes.unwrap_or(usize::MAX);
+        for part in event.bytes.chunks(part_bytes) {
+            frame.part(part, out);
+            if !script.one_write {
+                self.wire.send(out).await?;
+                out.clear();
+                // Other tasks run between writes, so that readers see the parts apart.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.seen.events_sent = self.seen.events_sent.saturating_add(1);
+        self.seen.tokens_sent = self.seen.tokens_sent.saturating_add(event.tokens);
+        let (events, tokens) = (self.seen.events_sent, self.seen.tokens_sent);
+        self.state.log().update(self.id, |seen| {
+            seen.events_sent = events;
+            seen.tokens_sent = tokens;
+        });
+        Ok(())
+    }
+}
+
+/// The index of the event before which the stream breaks off.
+fn ends_at(ending: Ending) -> Option<usize> {
+    match ending {
+        Ending::Whole => None,
+        Ending::ResetAfter(at) | Ending::FinAfter(at) | Ending::StallAfter(at) => Some(at),
+    }
+}
+
+/// Refuses before the body is read, and closes.
+pub(crate) async fn early(exchange: &mut Exchange<'_>, code: u16) -> Result<Next, Gone> {
+    let refusal = match code {
+        413 => reply::error(code, "invalid_request_error", Some("request_too_large"), "Too large."),
+        429 => reply::error(code, "requests", Some("rate_limit_exceeded"), "Rate limit reached."),
+        _ => reply::error(code, "server_error", None, "Refused before the body was read."),
+    };
+    exchange.reply(&refusal).await?;
+    Ok(Next::Close)
+}

@@ -1,0 +1,546 @@
+//! What a model name asks for: the name's parts, joined by `+`, become a [`Script`].
+
+use std::time::Duration;
+
+/// Largest count that a name may ask for (events, tokens).
+const COUNT_MAX: usize = 1_000_000;
+/// Largest size that a name may ask for, bytes.
+const BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most parts in one name.
+const PARTS_MAX: usize = 16;
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The last user message again; tools and `response_format` are honoured.
+    Echo,
+    /// So many tokens of fixed words.
+    Words(usize),
+    /// Text of many scripts, escapes and emoji.
+    Unicode,
+    /// A JSON answer of exactly so many bytes; as a stream, a few words.
+    JsonBytes(usize),
+    /// A refusal with this status.
+    Status(Status),
+    /// 200 with `MiniMax`'s error member.
+    BaseResp,
+}
+
+/// An HTTP refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) code: u16,
+    pub(crate) retry_after_seconds: Option<u64>,
+    pub(crate) kind: StatusKind,
+}
+
+/// Which refusal of that status it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusKind {
+    /// The usual one.
+    Plain,
+    /// `context_length_exceeded`.
+    Context,
+    /// `insufficient_quota`.
+    Quota,
+    /// A page of HTML.
+    Html,
+    /// No body.
+    Empty,
+}
+
+/// Where a stream tells its usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UsageWhen {
+    /// As the form's provider does.
+    Usual,
+    /// Never, JSON answers included.
+    Never,
+    /// Cumulative, on every chunk.
+    Every,
+    /// On the chunk with the finish reason, asked or not.
+    LastContent,
+    /// In an extra chunk, asked or not.
+    Always,
+}
+
+/// Whose members the usage has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UsageForm {
+    /// `OpenAI`'s, without cached or reasoning tokens.
+    Simple,
+    /// `OpenAI`'s with details; the others are named by their providers.
+    OpenAi,
+    Anthropic,
+    DeepSeek,
+    Gemini,
+    Groq,
+    MiniMax,
+    Mistral,
+    Moonshot,
+    Ollama,
+    OpenRouter,
+    Qwen,
+    Vllm,
+    Xai,
+    Zai,
+}
+
+/// A wrong number in the usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UsageOdd {
+    Zero,
+    Negative,
+    Float,
+    Huge,
+    Text,
+}
+
+/// How lines of SSE end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineEnd {
+    Lf,
+    CrLf,
+    Cr,
+}
+
+/// How an exchange ends that does not end well. Counts are SSE events, the role chunk being the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As it should.
+    Whole,
+    /// A reset.
+    ResetAfter(usize),
+    /// A FIN without the last chunk of the framing.
+    FinAfter(usize),
+    /// Silence with the connection open.
+    StallAfter(usize),
+}
+
+/// Something put into the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    /// `data:` with something that is not JSON.
+    Garbage,
+    /// An error event, after which the stream ends without `[DONE]`.
+    Error,
+    /// A content chunk whose event is this long, bytes.
+    Big(usize),
+}
+
+/// A fault before or instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The request is read, nothing is ever said.
+    Silence,
+    /// A reset instead of an answer.
+    ResetBeforeHead,
+    /// A FIN instead of an answer.
+    FinBeforeHead,
+    /// Half of a head, then a reset.
+    HalfHead,
+    /// A reset instead of an answer on the second and later exchanges of a connection.
+    ResetOnReuse,
+    /// A chunk whose size is no number.
+    BadChunk,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    LengthAndChunked,
+    /// Two `Content-Length` that differ.
+    TwoLengths,
+    /// Two whole answers to one request.
+    TwoAnswers,
+    /// A body shorter than its `Content-Length`, then a FIN.
+    ShortBody,
+    /// A head that is no HTTP.
+    NotHttp,
+    /// 100 and 103 before the real head.
+    Informational,
+}
+
+/// A refusal before the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Early {
+    /// The body is read first.
+    No,
+    /// This status at once, then the connection closes.
+    Status(u16),
+}
+
+/// All that a model name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each a part of a name")]
+pub(crate) struct Script {
+    pub(crate) answer: Answer,
+    pub(crate) early: Early,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) slow_read: bool,
+    pub(crate) late_head: Duration,
+    pub(crate) late_first: Duration,
+    pub(crate) after_role: Duration,
+    pub(crate) pace: Duration,
+    pub(crate) usage_when: UsageWhen,
+    pub(crate) usage_form: UsageForm,
+    pub(crate) usage_odd: Option<UsageOdd>,
+    pub(crate) line_end: LineEnd,
+    pub(crate) bom: bool,
+    pub(crate) no_space: bool,
+    pub(crate) comments: bool,
+    pub(crate) done: bool,
+    pub(crate) after_done: AfterDone,
+    pub(crate) ending: Ending,
+    pub(crate) extra: Option<(usize, Extra)>,
+    pub(crate) split_bytes: Option<usize>,
+    pub(crate) one_write: bool,
+    pub(crate) gzip: bool,
+    pub(crate) no_length: bool,
+    pub(crate) chunked_json: bool,
+    pub(crate) slow_json: bool,
+    pub(crate) blank_lines: bool,
+    pub(crate) strict_fields: bool,
+    pub(crate) closes: bool,
+    pub(crate) idle_close: Option<Duration>,
+    pub(crate) fail_first: Option<(u64, u16)>,
+}
+
+/// What happens after `[DONE]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterDone {
+    /// The end of the body.
+    End,
+    /// Silence; the body does not end.
+    Linger,
+    /// Another content chunk, then the end.
+    More,
+}
+
+impl Script {
+    fn plain(answer: Answer) -> Self {
+        Self {
+            answer,
+            early: Early::No,
+            fault: None,
+            slow_read: false,
+            late_head: Duration::ZERO,
+            late_first: Duration::ZERO,
+            after_role: Duration::ZERO,
+            pace: Duration::ZERO,
+            usage_when: UsageWhen::Usual,
+            usage_form: UsageForm::Simple,
+            usage_odd: None,
+            line_end: LineEnd::Lf,
+            bom: false,
+            no_space: false,
+            comments: false,
+            done: true,
+            after_done: AfterDone::End,
+            ending: Ending::Whole,
+            extra: None,
+            split_bytes: None,
+            one_write: false,
+            gzip: false,
+            no_length: false,
+            chunked_json: false,
+            slow_json: false,
+            blank_lines: false,
+            strict_fields: false,
+            closes: false,
+            idle_close: None,
+            fail_first: None,
+        }
+    }
+
+    /// Reads a model name; `None` when a part of it is unknown.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let mut script = Self::plain(Answer::Words(0));
+        let mut answer = None;
+        for (index, part) in name.split('+').enumerate() {
+            if index >= PARTS_MAX {
+                return None;
+            }
+            if let Some((said, pace)) = parse_answer(part) {
+                if answer.replace(said).is_some() {
+                    return None;
+                }
+                script.pace = pace.unwrap_or(script.pace);
+            } else if !(script.read_time(part)
+                || script.read_usage(part)
+                || script.read_framing(part)
+                || script.read_ending(part)
+                || script.read_fault(part))
+            {
+                return None;
+            }
+        }
+        script.answer = answer.unwrap_or_else(|| Answer::Words(script.words_needed()));
+        Some(script)
+    }
+
+    /// Enough words for the ending or the extra event to come before the stream's own end.
+    fn words_needed(&self) -> usize {
+        let ending = match self.ending {
+            Ending::Whole => 0,
+            Ending::ResetAfter(at) | Ending::FinAfter(at) | Ending::StallAfter(at) => at,
+        };
+        let extra = self.extra.map_or(0, |(at, _)| at);
+        ending.max(extra).saturating_add(8)
+    }
+
+    fn read_time(&mut self, part: &str) -> bool {
+        if part == "role-only-first" {
+            self.after_role = Duration::from_millis(200);
+            return true;
+        }
+        let slot = |script: &mut Self, prefix: &str, time: Duration| match prefix {
+            "pace-" => script.pace = time,
+            "late-head-" => script.late_head = time,
+            "late-first-token-" => script.late_first = time,
+            "role-only-first-" => script.after_role = time,
+            "idle-close-" => script.idle_close = Some(time),
+            other => debug_assert!(false, "no time is called {other}"),
+        };
+        for prefix in
+            ["pace-", "late-head-", "late-first-token-", "role-only-first-", "idle-close-"]
+        {
+            if let Some(time) = part.strip_prefix(prefix).and_then(parse_millis) {
+                slot(self, prefix, time);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn read_usage(&mut self, part: &str) -> bool {
+        match part {
+            "no-usage" => self.usage_when = UsageWhen::Never,
+            "usage-every-chunk" => self.usage_when = UsageWhen::Every,
+            "usage-last-content" => self.usage_when = UsageWhen::LastContent,
+            "usage-always" => self.usage_when = UsageWhen::Always,
+            "usage-zero" => self.usage_odd = Some(UsageOdd::Zero),
+            "usage-negative" => self.usage_odd = Some(UsageOdd::Negative),
+            "usage-float" => self.usage_odd = Some(UsageOdd::Float),
+            "usage-huge" => self.usage_odd = Some(UsageOdd::Huge),
+            "usage-text" => self.usage_odd = Some(UsageOdd::Text),
+            "strict-fields" => self.strict_fields = true,
+            other => {
+                let Some(form) = other.strip_prefix("usage-forms-").and_then(parse_form) else {
+                    return false;
+                };
+                self.usage_form = form;
+                self.strict_fields |= form == UsageForm::Mistral;
+            }
+        }
+        true
+    }
+
+    fn read_framing(&mut self, part: &str) -> bool {
+        match part {
+            "crlf" => self.line_end = LineEnd::CrLf,
+            "cr" => self.line_end = LineEnd::Cr,
+            "bom" => self.bom = true,
+            "no-space" => self.no_space = true,
+            "comments" => self.comments = true,
+            "no-done" => self.done = false,
+            "done-then-linger" => self.after_done = AfterDone::Linger,
+            "more-after-done" => self.after_done = AfterDone::More,
+            "one-write" => self.one_write = true,
+            "gzip" => self.gzip = true,
+            "no-length" => self.no_length = true,
+            "chunked-json" => self.chunked_json = true,
+            "slow-json" => self.slow_json = true,
+            "blank-lines" => self.blank_lines = true,
+            "close" => self.closes = true,
+            other => match other.strip_prefix("split-").and_then(parse_count) {
+                Some(bytes) if bytes > 0 => self.split_bytes = Some(bytes),
+                Some(_) | None => return false,
+            },
+        }
+        true
+    }
+
+    fn read_ending(&mut self, part: &str) -> bool {
+        let count = |prefix: &str| part.strip_prefix(prefix).and_then(parse_count);
+        if let Some(at) = count("cut-after-") {
+            self.ending = Ending::ResetAfter(at);
+        } else if let Some(at) = count("fin-after-") {
+            self.ending = Ending::FinAfter(at);
+        } else if let Some(at) = count("stall-after-") {
+            self.ending = Ending::StallAfter(at);
+        } else if let Some(at) = count("garbage-at-") {
+            self.extra = Some((at, Extra::Garbage));
+        } else if let Some(at) = count("error-event-at-") {
+            self.extra = Some((at, Extra::Error));
+        } else if let Some(size) = part.strip_prefix("big-event-").and_then(parse_size) {
+            self.extra = Some((1, Extra::Big(size)));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn read_fault(&mut self, part: &str) -> bool {
+        let fault = match part {
+            "silence" => Fault::Silence,
+            "reset-before-head" => Fault::ResetBeforeHead,
+            "fin-before-head" => Fault::FinBeforeHead,
+            "half-head" => Fault::HalfHead,
+            "reset-on-reuse" => Fault::ResetOnReuse,
+            "bad-chunk" => Fault::BadChunk,
+            "length-and-chunked" => Fault::LengthAndChunked,
+            "two-lengths" => Fault::TwoLengths,
+            "two-answers" => Fault::TwoAnswers,
+            "short-body" => Fault::ShortBody,
+            "not-http" => Fault::NotHttp,
+            "informational" => Fault::Informational,
+            "slow-read" => {
+                self.slow_read = true;
+                return true;
+            }
+            other => return self.read_refusal(other),
+        };
+        self.fault = Some(fault);
+        true
+    }
+
+    fn read_refusal(&mut self, part: &str) -> bool {
+        if let Some(code) = part.strip_prefix("early-").and_then(parse_code) {
+            self.early = Early::Status(code);
+            return true;
+        }
+        let first = part.strip_prefix("first-").and_then(|rest| rest.split_once("-status-"));
+        let Some((count, code)) = first else { return false };
+        match (count.parse::<u64>(), parse_code(code)) {
+            (Ok(count), Some(code)) => self.fail_first = Some((count, code)),
+            (Ok(_) | Err(_), _) => return false,
+        }
+        true
+    }
+}
+
+fn parse_answer(part: &str) -> Option<(Answer, Option<Duration>)> {
+    if part == "echo" || part.starts_with("echo-") {
+        return Some((Answer::Echo, None));
+    }
+    match part {
+        "unicode" => return Some((Answer::Unicode, None)),
+        "base-resp" => return Some((Answer::BaseResp, None)),
+        _ => {}
+    }
+    if let Some(count) = part.strip_prefix("words-").and_then(parse_count) {
+        return Some((Answer::Words(count), None));
+    }
+    if let Some(bytes) = part.strip_prefix("json-bytes-").and_then(parse_size) {
+        return Some((Answer::JsonBytes(bytes), None));
+    }
+    if let Some((count, pace)) = part.strip_prefix("sse-").and_then(|rest| rest.split_once('x')) {
+        let pace = parse_millis(pace.strip_suffix("ms")?)?;
+        return Some((Answer::Words(parse_count(count)?), Some(pace)));
+    }
+    parse_status(part.strip_prefix("status-")?).map(|status| (Answer::Status(status), None))
+}
+
+fn parse_status(text: &str) -> Option<Status> {
+    let (code, rest) = text.split_once('-').unwrap_or((text, ""));
+    let mut status =
+        Status { code: parse_code(code)?, retry_after_seconds: None, kind: StatusKind::Plain };
+    match rest {
+        "" => {}
+        "context" => status.kind = StatusKind::Context,
+        "quota" => status.kind = StatusKind::Quota,
+        "html" => status.kind = StatusKind::Html,
+        "empty" => status.kind = StatusKind::Empty,
+        other => {
+            status.retry_after_seconds = Some(other.strip_prefix("retry-")?.parse().ok()?);
+        }
+    }
+    Some(status)
+}
+
+fn parse_form(text: &str) -> Option<UsageForm> {
+    Some(match text {
+        "openai" => UsageForm::OpenAi,
+        "anthropic" => UsageForm::Anthropic,
+        "deepseek" => UsageForm::DeepSeek,
+        "gemini" => UsageForm::Gemini,
+        "groq" => UsageForm::Groq,
+        "minimax" => UsageForm::MiniMax,
+        "mistral" => UsageForm::Mistral,
+        "moonshot" => UsageForm::Moonshot,
+        "ollama" => UsageForm::Ollama,
+        "openrouter" => UsageForm::OpenRouter,
+        "qwen" => UsageForm::Qwen,
+        "vllm" => UsageForm::Vllm,
+        "xai" => UsageForm::Xai,
+        "zai" => UsageForm::Zai,
+        _ => return None,
+    })
+}
+
+fn parse_code(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|code| (300..600).contains(code))
+}
+
+fn parse_count(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|count| *count <= COUNT_MAX)
+}
+
+fn parse_size(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|bytes| *bytes <= BYTES_MAX)
+}
+
+/// A time in milliseconds, at most an hour.
+fn parse_millis(text: &str) -> Option<Duration> {
+    text.parse().ok().filter(|millis| *millis <= 3_600_000).map(Duration::from_millis)
+}
+
+/// An example of each kind of name, as `GET /v1/models` lists them.
+pub fn names() -> &'static [&'static str] {
+    &[
+        "echo",
+        "words-16",
+        "sse-100x50ms",
+        "unicode",
+        "json-bytes-100000",
+        "load-json-600",
+        "load-sse-100-0",
+        "status-429-retry-2",
+        "status-400-context",
+        "echo+usage-forms-deepseek",
+        "sse-20x5ms+crlf+comments+cut-after-9",
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up() {
+        let script = Script::parse("sse-20x5ms+crlf+no-usage+cut-after-9").unwrap();
+        assert_eq!(script.answer, Answer::Words(20));
+        assert_eq!(script.pace, Duration::from_millis(5));
+        assert_eq!(script.line_end, LineEnd::CrLf);
+        assert_eq!(script.ending, Ending::ResetAfter(9));
+        assert_eq!(Script::parse("stall-after-4").unwrap().answer, Answer::Words(12));
+        let status = Script::parse("status-429-retry-2").unwrap().answer;
+        let kind = StatusKind::Plain;
+        assert_eq!(
+            status,
+            Answer::Status(Status { code: 429, retry_after_seconds: Some(2), kind })
+        );
+    }
+
+    #[test]
+    fn unknown_and_contradictory_names_are_refused() {
+        for name in ["", "gpt-4o", "echo+", "echo+words-3", "words-x", "split-0", "status-99"] {
+            assert_eq!(Script::parse(name), None, "{name}");
+        }
+        assert_eq!(Script::parse(&["crlf"; 17].join("+")), None);
+    }
+
+    #[test]
+    fn every_listed_name_is_understood() {
+        for name in names().iter().filter(|name| !name.starts_with("load-")) {
+            assert!(Script::parse(name).is_some(), "{name}");
+        }
+    }
+}
