@@ -1,0 +1,169 @@
+//! From what was typed to what it means: one pass over all sections, every problem kept.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{File, Seconds};
+use super::plan::Plan;
+use super::problem::{PROBLEMS_MAX, Problem};
+use super::read::Written;
+use super::{Environment, providers, routes, server};
+
+/// Checks what was typed. Relative paths are taken from `folder`, the file's own.
+pub(super) fn check(
+    written: Written,
+    folder: &Path,
+    environment: Environment<'_>,
+) -> Result<Plan, Vec<Problem>> {
+    let spoiled = |path: &str| written.spoiled(path);
+    let mut checker =
+        Checker { folder, environment, spoiled: &spoiled, problems: vec![], warnings: vec![] };
+    let plan = plan(&mut checker, &written.file);
+    let Checker { problems: found, warnings, .. } = checker;
+    let mut problems = written.problems.clone();
+    problems.extend(found);
+    problems.truncate(PROBLEMS_MAX);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Plan { warnings: [written.warnings, warnings].concat(), ..plan })
+}
+
+/// The plan of a file. Where there is a problem a harmless value stands in, so that the rest can be
+/// checked too; such a plan is never handed out.
+fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
+    let state_dir = server::state_dir(checker, file);
+    let pepper_file = match &file.keys.pepper_file {
+        Some(path) => checker.path("keys.pepper_file", path),
+        None => state_dir.join("pepper"),
+    };
+    let listen = server::listen(checker, &file.listen);
+    let admin = server::admin(checker, &file.admin, listen.address);
+    let redis_url = server::redis_url(checker, &file.redis);
+    let limits = server::limits(checker, &file.limits);
+    let shutdown = server::shutdown(checker, &file.shutdown);
+    let log = server::log(checker, &file.log);
+    let names_providers = !file.providers.is_empty();
+    let demo = file.demo.enabled.unwrap_or(!names_providers);
+    let providers = providers::check(checker, file, demo);
+    let catalog = routes::check(checker, file, &providers);
+    let providers = providers.into_iter().map(|provider| provider.plan).collect();
+    Plan {
+        state_dir,
+        pepper_file,
+        listen,
+        admin,
+        redis_url,
+        limits,
+        shutdown,
+        log,
+        demo,
+        providers,
+        catalog,
+        warnings: Vec::new(),
+    }
+}
+
+/// What all checks share: where to look things up, and where to tell what is wrong.
+pub(super) struct Checker<'a> {
+    folder: &'a Path,
+    environment: Environment<'a>,
+    spoiled: &'a dyn Fn(&str) -> bool,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<String>,
+}
+
+impl Checker<'_> {
+    /// Notes what is wrong with the setting at `path`, unless it was not even understood: that is
+    /// already told.
+    pub(crate) fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let path = path.into();
+        if !self.spoiled(&path) {
+            self.problems.push(Problem { path, message: message.into() });
+        }
+    }
+
+    /// Whether the setting at `path` was given, but could not be understood.
+    pub(crate) fn spoiled(&self, path: &str) -> bool {
+        (self.spoiled)(path)
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A path as typed, from the folder of the file.
+    pub(crate) fn path(&mut self, path: &str, typed: &str) -> PathBuf {
+        if typed.is_empty() || typed.contains('\0') {
+            self.problem(path, "is no path");
+        }
+        self.folder.join(typed)
+    }
+
+    /// A whole number within `[min, max]`, or `default` if none was typed.
+    pub(crate) fn count(&mut self, path: &str, typed: Option<i64>, bounds: Bounds<u64>) -> u64 {
+        let Some(typed) = typed else { return bounds.default };
+        match u64::try_from(typed) {
+            Ok(value) if (bounds.min..=bounds.max).contains(&value) => value,
+            Ok(_) | Err(_) => {
+                let Bounds { min, max, .. } = bounds;
+                self.problem(path, format!("must be a whole number from {min} to {max}"));
+                bounds.default
+            }
+        }
+    }
+
+    /// The same for what is counted in memory.
+    pub(crate) fn size(&mut self, path: &str, typed: Option<i64>, bounds: Bounds<u64>) -> usize {
+        usize::try_from(self.count(path, typed, bounds)).unwrap_or(usize::MAX)
+    }
+
+    /// A length of time within the bounds in seconds, or their default.
+    pub(crate) fn seconds(
+        &mut self,
+        path: &str,
+        typed: Option<Seconds>,
+        bounds: Bounds<Duration>,
+    ) -> Duration {
+        let Some(Seconds(seconds)) = typed else { return bounds.default };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(length) if (bounds.min..=bounds.max).contains(&length) => length,
+            Ok(_) | Err(_) => {
+                let (min, max) = (bounds.min.as_secs_f64(), bounds.max.as_secs_f64());
+                self.problem(path, format!("must be a number of seconds from {min} to {max}"));
+                bounds.default
+            }
+        }
+    }
+
+    /// One of a setting's words, or the first of them if none was typed.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        path: &str,
+        typed: Option<&str>,
+        words: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let Some(typed) = typed else { return default };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == typed) {
+            return *value;
+        }
+        let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        self.problem(path, format!("must be {}", known.join(" or ")));
+        default
+    }
+}
+
+/// What a number may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds<T> {
+    pub default: T,
+    pub min: T,
+    pub max: T,
+}
+
+/// `default`, and the least and the most that a file may say.
+pub(super) const fn bounds<T>(default: T, min: T, max: T) -> Bounds<T> {
+    Bounds { default, min, max }
+}

@@ -1,0 +1,295 @@
+//! The configuration as it was typed: every field may be left out, and nothing is judged yet.
+//!
+//! `conf/tokenroute.toml` explains each field; `plan` says what they come to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+/// A whole file.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct File {
+    /// Folder of the database, the pepper and the logs of a node.
+    pub state_dir: Option<String>,
+    /// Whether presets come up by the credential variables that are set.
+    pub providers_from_environment: Option<bool>,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Where operators connect.
+    pub admin: Admin,
+    /// The key cache and messenger that several edges share.
+    pub redis: Redis,
+    /// Bounds of calls and connections.
+    pub limits: Limits,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How a node goes down.
+    pub shutdown: Shutdown,
+    /// What is logged.
+    pub log: Log,
+    /// Where the secret of the key hashes is.
+    pub keys: Keys,
+    /// The built-in demo provider.
+    pub demo: Demo,
+    /// Who answers calls, by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// Model names of one's own.
+    pub routes: Vec<Route>,
+}
+
+/// `[listen]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Listen {
+    /// `IP:port`.
+    pub address: Option<String>,
+    /// Whether HTTP/2 without TLS is spoken.
+    pub h2c: Option<bool>,
+    /// Threads of the data plane.
+    pub threads: Option<i64>,
+    /// Certificate and key.
+    pub tls: ListenTls,
+}
+
+/// `[listen.tls]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct ListenTls {
+    /// PEM file of the certificate chain.
+    pub certificate: Option<String>,
+    /// PEM file of the private key.
+    pub key: Option<String>,
+}
+
+/// `[admin]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Admin {
+    /// `IP:port`.
+    pub address: Option<String>,
+}
+
+/// `[redis]`: at most one of the three.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Redis {
+    /// The variable that holds the URL.
+    pub url_env: Option<String>,
+    /// The file that holds the URL.
+    pub url_file: Option<String>,
+    /// The URL itself.
+    #[serde(deserialize_with = "secret")]
+    #[cfg_attr(test, serde(serialize_with = "hidden"))]
+    pub url: Option<SecretString>,
+}
+
+/// `[limits]`; the fields are explained at `plan::Limits`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Limits {
+    pub body_bytes_max: Option<i64>,
+    pub stream_after_bytes: Option<i64>,
+    pub replay_bytes_max: Option<i64>,
+    pub buffered_bytes_max: Option<i64>,
+    pub head_bytes_max: Option<i64>,
+    pub headers_max: Option<i64>,
+    pub target_bytes_max: Option<i64>,
+    pub calls_in_flight_max: Option<i64>,
+    pub records_max: Option<i64>,
+    pub connections_max: Option<i64>,
+    pub requests_per_connection_max: Option<i64>,
+    pub body_seconds: Option<Seconds>,
+    pub body_stall_seconds: Option<Seconds>,
+    pub write_stall_seconds: Option<Seconds>,
+    pub keepalive_seconds: Option<Seconds>,
+}
+
+/// `[deadlines]`, and `[providers.NAME.deadlines]` where one provider differs; the
+/// fields are explained at `plan::Deadlines`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Deadlines {
+    pub connect_seconds: Option<Seconds>,
+    pub head_seconds: Option<Seconds>,
+    pub stall_seconds: Option<Seconds>,
+    pub total_seconds: Option<Seconds>,
+    pub drain_seconds: Option<Seconds>,
+    pub pool_idle_seconds: Option<Seconds>,
+}
+
+/// `[shutdown]`; the fields are explained at `plan::Shutdown`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Shutdown {
+    pub delay_seconds: Option<Seconds>,
+    pub streams_seconds: Option<Seconds>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Log {
+    /// `text` or `json`.
+    pub format: Option<String>,
+    /// `error`, `warn` or `info`.
+    pub level: Option<String>,
+}
+
+/// `[keys]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Keys {
+    /// File of the secret that keys are hashed under.
+    pub pepper_file: Option<String>,
+}
+
+/// `[demo]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Demo {
+    /// Whether `demo/echo` answers.
+    pub enabled: Option<bool>,
+}
+
+/// `[providers.NAME]`; a preset is the same table in a file of its own.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Provider {
+    /// The preset whose settings hold where this table says nothing.
+    pub preset: Option<String>,
+    /// What comes before `/chat/completions`.
+    pub base_url: Option<String>,
+    /// Whether a plain-text base URL may leave the host.
+    pub allow_http: Option<bool>,
+    /// The wire format that it speaks.
+    pub dialect: Option<String>,
+    /// The variable that holds the credential.
+    pub credential_env: Option<String>,
+    /// The file that holds the credential.
+    pub credential_file: Option<String>,
+    /// `cancel` or `drain`.
+    pub on_disconnect: Option<String>,
+    /// Where it differs from `OpenAI`.
+    pub quirks: Quirks,
+    /// Where it differs from `[deadlines]`.
+    pub deadlines: Deadlines,
+    /// The models to list, with their prices.
+    pub models: Vec<Model>,
+}
+
+/// `[providers.NAME.quirks]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Quirks {
+    /// Whether it accepts `stream_options`.
+    pub stream_options: Option<bool>,
+    /// `inside`, `added` or `by_total`.
+    pub reasoning: Option<String>,
+}
+
+/// `[[providers.NAME.models]]`; prices are in USD per million tokens, `request` in USD.
+/// The rates are explained at `domain::money::Price`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Model {
+    pub id: Option<String>,
+    pub created: Option<i64>,
+    pub context_tokens: Option<i64>,
+    pub output_tokens_max: Option<i64>,
+    pub input: Option<String>,
+    pub input_cache_read: Option<String>,
+    pub input_cache_write: Option<String>,
+    pub input_cache_write_long: Option<String>,
+    pub input_audio: Option<String>,
+    pub input_image: Option<String>,
+    pub output: Option<String>,
+    pub output_reasoning: Option<String>,
+    pub output_audio: Option<String>,
+    pub output_image: Option<String>,
+    pub request: Option<String>,
+}
+
+/// `[[routes]]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Route {
+    /// What clients ask for: a name, or `prefix/*`.
+    pub model: Option<String>,
+    /// Who answers, in order.
+    pub targets: Vec<Target>,
+}
+
+/// One of a route's `targets`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Target {
+    /// A provider's name.
+    pub provider: Option<String>,
+    /// The model's ID there.
+    pub model: Option<String>,
+    /// Share of the calls among targets of equal rank.
+    pub weight: Option<i64>,
+    /// Order among the targets: lower ranks first.
+    pub rank: Option<i64>,
+}
+
+/// A length of time in seconds, whole or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(crate) struct Seconds(pub f64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Seconds;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds")
+            }
+            fn visit_f64<E>(self, seconds: f64) -> Result<Seconds, E> {
+                Ok(Seconds(seconds))
+            }
+            fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Seconds, E> {
+                let seconds = i32::try_from(seconds).map_err(|_| {
+                    E::invalid_value(
+                        serde::de::Unexpected::Signed(seconds),
+                        &"a smaller number of seconds",
+                    )
+                })?;
+                Ok(Seconds(f64::from(seconds)))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// Reads a text that must never show up in `Debug`.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|text| text.map(SecretString::from))
+}
+
+/// Writes whether there is a secret, for the test that every field is in the reference file.
+#[cfg(test)]
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+fn hidden<S: serde::Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&secret.as_ref().map(|_| "…"), to)
+}

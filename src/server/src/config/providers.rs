@@ -1,0 +1,334 @@
+//! Checks who answers calls: presets, addresses, credentials, quirks and model lists.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokenroute_domain::catalog::is_model_name;
+use tokenroute_domain::money::{Price, Rate};
+
+use super::base::{Base, Origin};
+use super::check::{Bounds, Checker, bounds};
+use super::file::{self, File, Provider};
+use super::plan::{Deadlines, Dialect, ModelPlan, OnDisconnect, ProviderPlan, Quirks, Reasoning};
+use super::{credential, preset, price};
+
+/// The name of the provider that runs in this process.
+pub(super) const DEMO: &str = "demo";
+/// The models of the demo provider.
+const DEMO_MODELS: [&str; 1] = ["echo"];
+/// Most providers in a file.
+const PROVIDERS_MAX: usize = 1_000;
+/// Most models of a provider.
+const MODELS_MAX: usize = 10_000;
+/// Longest name of a provider: it becomes a part of model names, headers and metrics.
+const NAME_BYTES_MAX: usize = 64;
+/// Most tokens that a model may be said to hold.
+const TOKENS_MAX: u64 = 1_000_000_000;
+
+/// A provider, and what its routes need to know of it.
+pub(super) struct Checked {
+    pub plan: ProviderPlan,
+    /// Whether every model of it can be asked for as `NAME/model`.
+    pub open: bool,
+}
+
+/// Every provider: those of the file, those that the environment brings up, and the demo.
+pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<Checked> {
+    let defaults = deadlines(checker, "deadlines", &file.deadlines, &deadline_defaults());
+    if file.providers.len() > PROVIDERS_MAX {
+        checker.problem("providers", format!("are too many: at most {PROVIDERS_MAX}"));
+    }
+    let mut providers = Vec::new();
+    for (name, typed) in file.providers.iter().take(PROVIDERS_MAX) {
+        let path = format!("providers.{name}");
+        check_name(checker, &path, name);
+        providers.push(check_one(checker, (&path, name), typed, &defaults));
+    }
+    if file.providers_from_environment.unwrap_or(file.providers.is_empty()) {
+        let absent = |name: &&str| !file.providers.contains_key(*name);
+        for name in preset::names().filter(absent) {
+            providers.extend(from_environment(checker, name, &defaults));
+        }
+    }
+    if demo {
+        providers.push(demo_provider(&defaults));
+    }
+    providers
+}
+
+fn check_name(checker: &mut Checker<'_>, path: &str, name: &str) {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+        checker.problem(path, "is no name: use a-z, 0-9, - and _, at most 64 of them");
+    } else if name == DEMO {
+        checker.problem(path, "is the name of the built-in demo provider: choose another");
+    }
+}
+
+/// The preset of that name, if the variable of its credential is set.
+fn from_environment(
+    checker: &mut Checker<'_>,
+    name: &'static str,
+    defaults: &Deadlines,
+) -> Option<Checked> {
+    let preset = match preset::find(name)? {
+        Ok(preset) => preset,
+        Err(problem) => {
+            checker.problems.push(problem);
+            return None;
+        }
+    };
+    let variable = preset.credential_env.as_deref()?;
+    checker.variable(variable)?;
+    let typed = Provider { preset: Some(name.to_owned()), ..Provider::default() };
+    let path = format!("environment.{variable}");
+    Some(check_one(checker, (&path, name), &typed, defaults))
+}
+
+/// One provider; what it does not say, its preset says.
+fn check_one(
+    checker: &mut Checker<'_>,
+    (path, name): (&str, &str),
+    typed: &Provider,
+    defaults: &Deadlines,
+) -> Checked {
+    let preset = find_preset(checker, path, typed);
+    let open = preset.is_some();
+    let preset = preset.unwrap_or_default();
+    let at = |field: &str| format!("{path}.{field}");
+    let credential = check_credential(checker, path, typed, &preset);
+    let base = check_base(checker, (path, name), typed, &preset);
+    let dialect = typed.dialect.as_deref().or(preset.dialect.as_deref());
+    let dialect = checker.word(&at("dialect"), dialect, Dialect::WORDS, Dialect::OpenAi);
+    let end = typed.on_disconnect.as_deref().or(preset.on_disconnect.as_deref());
+    let on_disconnect =
+        checker.word(&at("on_disconnect"), end, OnDisconnect::WORDS, OnDisconnect::Cancel);
+    let quirks = check_quirks(checker, path, &typed.quirks, &preset.quirks);
+    let defaults = deadlines(checker, &at("deadlines"), &preset.deadlines, defaults);
+    let deadlines = deadlines(checker, &at("deadlines"), &typed.deadlines, &defaults);
+    let models = check_models(checker, path, &typed.models, &preset.models);
+    let name = Arc::from(name);
+    let plan =
+        ProviderPlan { name, base, dialect, credential, quirks, on_disconnect, deadlines, models };
+    Checked { plan, open }
+}
+
+fn find_preset(checker: &mut Checker<'_>, path: &str, typed: &Provider) -> Option<Provider> {
+    let name = typed.preset.as_deref()?;
+    match preset::find(name) {
+        Some(Ok(preset)) => Some(preset),
+        Some(Err(problem)) => {
+            checker.problems.push(problem);
+            None
+        }
+        None => {
+            let known: Vec<_> = preset::names().collect();
+            let message = format!("is not one of {}", known.join(", "));
+            checker.problem(format!("{path}.preset"), message);
+            None
+        }
+    }
+}
+
+fn check_credential(
+    checker: &mut Checker<'_>,
+    path: &str,
+    typed: &Provider,
+    preset: &Provider,
+) -> Option<SecretString> {
+    let (field, secret) = match (&typed.credential_env, &typed.credential_file) {
+        (Some(_), Some(_)) => {
+            checker.problem(path, "has both credential_env and credential_file: keep one");
+            return None;
+        }
+        (None, Some(file)) => {
+            let field = format!("{path}.credential_file");
+            let file = checker.path(&field, file);
+            warn_if_readable(checker, &file);
+            (field, credential::from_file(&file))
+        }
+        (Some(name), None) => {
+            let field = format!("{path}.credential_env");
+            (field, credential::from_value(name, checker.variable(name)))
+        }
+        (None, None) => {
+            // A provider at one's own address may need none.
+            let name = preset.credential_env.as_deref()?;
+            let field = format!("{path}.credential_env");
+            (field, credential::from_value(name, checker.variable(name)))
+        }
+    };
+    secret.map_err(|why| checker.problem(field, why)).ok()
+}
+
+/// Warns if a credential can be read by others than its owner and group.
+fn warn_if_readable(checker: &mut Checker<'_>, file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_MAY_READ: u32 = 0o004;
+    let mode = std::fs::metadata(file).map(|found| found.permissions().mode());
+    if mode.is_ok_and(|mode| mode & OTHERS_MAY_READ != 0) {
+        checker.warnings.push(format!("{} can be read by all users: chmod o-r", file.display()));
+    }
+}
+
+fn check_base(
+    checker: &mut Checker<'_>,
+    (path, name): (&str, &str),
+    typed: &Provider,
+    preset: &Provider,
+) -> Base {
+    let field = format!("{path}.base_url");
+    let Some(url) = typed.base_url.as_deref().or(preset.base_url.as_deref()) else {
+        if typed.preset.is_none() {
+            let hint = match preset::find(name) {
+                Some(_) => format!("is missing: add it, or preset = \"{name}\""),
+                None => "is missing: add it, or a preset".to_owned(),
+            };
+            checker.problem(field, hint);
+        }
+        return Base::Demo;
+    };
+    match Origin::parse(url) {
+        Ok(origin) => {
+            let plain_allowed = typed.allow_http.or(preset.allow_http).unwrap_or(false);
+            if !origin.tls && !plain_allowed && !origin.is_loopback() {
+                let message = "sends the credential in plain text: use https, or allow_http = true";
+                checker.problem(field, message);
+            }
+            Base::At(origin)
+        }
+        Err(why) => {
+            checker.problem(field, why);
+            Base::Demo
+        }
+    }
+}
+
+fn check_quirks(
+    checker: &mut Checker<'_>,
+    path: &str,
+    typed: &file::Quirks,
+    preset: &file::Quirks,
+) -> Quirks {
+    let reasoning = typed.reasoning.as_deref().or(preset.reasoning.as_deref());
+    let field = format!("{path}.quirks.reasoning");
+    Quirks {
+        stream_options: typed.stream_options.or(preset.stream_options).unwrap_or(true),
+        reasoning: checker.word(&field, reasoning, Reasoning::WORDS, Reasoning::Inside),
+    }
+}
+
+/// The preset's models, and over them those of the file.
+fn check_models(
+    checker: &mut Checker<'_>,
+    path: &str,
+    typed: &[file::Model],
+    preset: &[file::Model],
+) -> Vec<ModelPlan> {
+    if typed.len() > MODELS_MAX {
+        checker.problem(format!("{path}.models"), format!("are too many: at most {MODELS_MAX}"));
+    }
+    let mut ids = HashSet::new();
+    let mut models = Vec::new();
+    for (place, model) in typed.iter().take(MODELS_MAX).enumerate() {
+        let path = format!("{path}.models[{place}]");
+        let plan = check_model(checker, &path, model);
+        if !plan.id.is_empty() && !ids.insert(Arc::clone(&plan.id)) {
+            checker.problem(format!("{path}.id"), format!("is listed twice: {}", plan.id));
+        }
+        models.push(plan);
+    }
+    for (place, model) in preset.iter().enumerate() {
+        let plan = check_model(checker, &format!("{path}.preset.models[{place}]"), model);
+        if ids.insert(Arc::clone(&plan.id)) {
+            models.push(plan);
+        }
+    }
+    models
+}
+
+fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> ModelPlan {
+    let id = model.id.as_deref().unwrap_or_default();
+    let field = format!("{path}.id");
+    if model.id.is_none() {
+        checker.problem(field, "is missing");
+    } else if !is_model_name(id) {
+        checker.problem(field, "is no model name: use letters, digits and -_.:/@+, at most 256");
+    }
+    let tokens = |checker: &mut Checker<'_>, name: &str, typed: Option<i64>| {
+        let count = checker.count(&format!("{path}.{name}"), typed, bounds(0, 1, TOKENS_MAX));
+        typed.map(|_| count)
+    };
+    let context_tokens = tokens(checker, "context_tokens", model.context_tokens);
+    let output_tokens_max = tokens(checker, "output_tokens_max", model.output_tokens_max);
+    let created = checker.count(&format!("{path}.created"), model.created, bounds(0, 0, 1 << 40));
+    let mut problems = Vec::new();
+    let price = price::check(path, model, &mut problems);
+    problems.into_iter().for_each(|problem| checker.problem(problem.path, problem.message));
+    ModelPlan { id: Arc::from(id), created, price, context_tokens, output_tokens_max }
+}
+
+/// How long a provider may take if nobody says otherwise.
+fn deadline_defaults() -> Deadlines {
+    let second = Duration::from_secs;
+    Deadlines {
+        connect: second(5),
+        head: second(120),
+        stall: second(120),
+        total: second(3_600),
+        drain: second(30),
+        pool_idle: second(30),
+    }
+}
+
+/// The deadlines at `path`; what they do not say, `or` says.
+fn deadlines(
+    checker: &mut Checker<'_>,
+    path: &str,
+    typed: &file::Deadlines,
+    or: &Deadlines,
+) -> Deadlines {
+    let mut read = |name: &str, typed, default, seconds_max| {
+        let bounds = Bounds { default, ..bounds_to(seconds_max) };
+        checker.seconds(&format!("{path}.{name}_seconds"), typed, bounds)
+    };
+    Deadlines {
+        connect: read("connect", typed.connect_seconds, or.connect, 60),
+        head: read("head", typed.head_seconds, or.head, 900),
+        stall: read("stall", typed.stall_seconds, or.stall, 900),
+        total: read("total", typed.total_seconds, or.total, 86_400),
+        drain: read("drain", typed.drain_seconds, or.drain, 300),
+        pool_idle: read("pool_idle", typed.pool_idle_seconds, or.pool_idle, 900),
+    }
+}
+
+/// From a hundredth of a second to `seconds_max`.
+fn bounds_to(seconds_max: u64) -> Bounds<Duration> {
+    let (min, max) = (Duration::from_millis(10), Duration::from_secs(seconds_max));
+    bounds(min, min, max)
+}
+
+/// The provider that runs in this process, free of charge.
+fn demo_provider(defaults: &Deadlines) -> Checked {
+    let model = |id: &str| ModelPlan {
+        id: Arc::from(id),
+        created: 0,
+        price: Some(Price::flat(Rate(0), Rate(0))),
+        context_tokens: None,
+        output_tokens_max: None,
+    };
+    let plan = ProviderPlan {
+        name: Arc::from(DEMO),
+        base: Base::Demo,
+        dialect: Dialect::OpenAi,
+        credential: None,
+        quirks: Quirks { stream_options: true, reasoning: Reasoning::Inside },
+        on_disconnect: OnDisconnect::Cancel,
+        deadlines: defaults.clone(),
+        models: DEMO_MODELS.into_iter().map(model).collect(),
+    };
+    Checked { plan, open: false }
+}

@@ -1,0 +1,471 @@
+//! What a broken configuration is told, what a sound one comes to, and that no secret shows.
+
+mod broken;
+
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::{Base, Origin, Plan, Problem, Watch, check, load, preset, read};
+
+const REFERENCE: &str = include_str!("../../../../conf/tokenroute.toml");
+const SECRET: &str = "canary-7f3a9c-secret";
+
+/// An environment in which only the home folder is set.
+fn home(name: &str) -> Option<String> {
+    (name == "HOME").then(|| "/home/o".to_owned())
+}
+
+/// One in which a few credentials are set too.
+fn keys(name: &str) -> Option<String> {
+    match name {
+        "OPENAI_API_KEY" | "XAI_API_KEY" | "KEY" => Some(SECRET.to_owned()),
+        "EMPTY" => Some(String::new()),
+        "BROKEN" => Some(format!("{SECRET}\r\nx: y")),
+        other => home(other),
+    }
+}
+
+fn plan_in(folder: &Path, text: &str) -> Result<Plan, Vec<Problem>> {
+    check::check(read::toml(text).map_err(|problem| vec![problem])?, folder, &keys)
+}
+
+fn plan(text: &str) -> Result<Plan, Vec<Problem>> {
+    plan_in(Path::new("/etc/tokenroute"), text)
+}
+
+/// The paths of all problems, in order.
+fn paths(text: &str) -> Vec<String> {
+    let problems = plan(text).err().unwrap_or_default();
+    problems.into_iter().map(|problem| problem.path).collect()
+}
+
+/// Everything that a plan says, in a stable order.
+fn summary(plan: &Plan) -> String {
+    let mut routes: Vec<_> = plan.catalog.patterns().map(ToString::to_string).collect();
+    routes.sort();
+    let routes: Vec<_> =
+        routes.iter().map(|name| plan.catalog.find(&name.replace('*', "x"))).collect();
+    let rest = plan.clone();
+    format!(
+        "{:?}",
+        (
+            (rest.state_dir, rest.pepper_file, rest.listen, rest.admin, rest.redis_url.is_some()),
+            (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
+            (routes, rest.catalog.listed(), rest.warnings),
+        )
+    )
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = "
+        stat_dir = 'x'
+        [listen]
+        threads = true
+        address = 7
+        [log]
+        level = 'trace'
+        [providers.p]
+        base_url = 'ftp://h'
+        models = [{ id = 3 }, { id = 'b', price = '1' }]
+        [[routes]]
+        model = 'm'
+        targets = [{ provider = 'q', model = 'x', weight = 'all' }, 5, { provider = 'p', model = 'y', weight = 0 }]
+    ";
+    let mut found = paths(text);
+    found.sort();
+    let expected = [
+        "listen.address",
+        "listen.threads",
+        "log.level",
+        "providers.p.base_url",
+        "providers.p.models[0].id",
+        "providers.p.models[1].price",
+        "routes[0].targets[0].provider",
+        "routes[0].targets[0].weight",
+        "routes[0].targets[1]",
+        "routes[0].targets[2].weight",
+        "stat_dir",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_flood_of_problems_is_bounded() {
+    let wrong: Vec<_> = (0..2_000).map(|n| format!("[providers.p{n}]\nbase_url = {n}\n")).collect();
+    assert!(paths(&wrong.concat()).len() <= super::problem::PROBLEMS_MAX);
+    let unknown: Vec<_> = (0..2_000).map(|n| format!("x{n} = {n}\n")).collect();
+    assert_eq!(paths(&unknown.concat()).len(), super::problem::PROBLEMS_MAX);
+}
+
+#[test]
+fn no_secret_shows_in_problems_or_debug() {
+    for text in [
+        format!("[redis]\nurl = 'http://{SECRET}'"),
+        format!("[redis]\nurl = 'redis://{SECRET}"),
+        format!("[redis]\nurl = ['{SECRET}']"),
+        format!("[limits]\nbody_bytes_max = '{SECRET}'\n[log]\nlevel = '{SECRET}'"),
+        format!("[limits]\nbody_seconds = '{SECRET}, expected {SECRET}'"),
+        format!("[demo]\nenabled = '{SECRET}'"),
+        format!("[providers.p]\nbase_url = 'https://u:{SECRET}@h'"),
+        format!("[providers.p]\nbase_url = 'https://h'\nquirks.reasoning = '{SECRET}'"),
+        "[providers.p]\nbase_url = 'https://h'\ncredential_env = 'BROKEN'".to_owned(),
+    ] {
+        let problems = plan(&text).unwrap_err();
+        let told: Vec<_> =
+            problems.iter().map(|problem| format!("{problem} {problem:?}")).collect();
+        assert!(!told.concat().contains("canary") && !told.concat().contains("7f3a9c"), "{told:?}");
+    }
+    let text = format!(
+        "[redis]\nurl = 'redis://:{SECRET}@h'\n[providers.p]\nbase_url = 'https://h'\ncredential_env = 'KEY'"
+    );
+    let written: read::Written = read::toml(&text).unwrap();
+    let plan = plan(&text).unwrap();
+    assert_eq!(plan.providers[0].credential.as_ref().unwrap().expose_secret(), SECRET);
+    assert!(plan.redis_url.as_ref().unwrap().expose_secret().contains(SECRET));
+    assert!(!format!("{written:?} {plan:#?}").contains("canary"));
+}
+
+#[test]
+fn the_reference_file_is_the_defaults() {
+    let environments: [super::Environment<'_>; 2] = [&home, &keys];
+    for environment in environments {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("tokenroute.toml");
+        std::fs::write(&path, REFERENCE).unwrap();
+        let reference = load(Some(&path), environment).unwrap();
+        let defaults = load(None, environment).unwrap();
+        assert_eq!(summary(&reference), summary(&defaults));
+    }
+}
+
+#[test]
+fn the_reference_file_shows_every_setting() {
+    let uncommented: String = REFERENCE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    let written: read::Written = read::toml(&uncommented).unwrap();
+    assert_eq!(written.problems, []);
+    let file = serde_json::to_value(&written.file).unwrap();
+    let mut missing = Vec::new();
+    // A provider is shown twice, so its fields may be in either place; deadlines are shown above.
+    for (name, value) in file.as_object().unwrap() {
+        if name != "providers" {
+            collect_missing(name, value, &mut missing);
+        }
+    }
+    let (openai, vllm) = (&file["providers"]["openai"], &file["providers"]["vllm"]);
+    for (name, value) in vllm.as_object().unwrap() {
+        if name != "deadlines" && openai[name].is_null() {
+            collect_missing(name, value, &mut missing);
+        }
+    }
+    let elsewhere =
+        ["routes[0].targets[1].weight", "routes[1].targets[0].weight", "routes[1].targets[0].rank"];
+    missing.retain(|path| !elsewhere.contains(&path.as_str()));
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+fn collect_missing(path: &str, value: &serde_json::Value, missing: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Null => missing.push(path.to_owned()),
+        serde_json::Value::Object(table) => {
+            table
+                .iter()
+                .for_each(|(key, value)| collect_missing(&format!("{path}.{key}"), value, missing));
+        }
+        serde_json::Value::Array(list) => {
+            assert!(!list.is_empty(), "{path}");
+            list.iter().enumerate().for_each(|(at, value)| {
+                collect_missing(&format!("{path}[{at}]"), value, missing);
+            });
+        }
+        serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => {}
+    }
+}
+
+#[test]
+fn without_a_file_the_demo_answers_and_set_keys_bring_providers_up() {
+    let alone = load(None, &home).unwrap();
+    assert!(alone.demo);
+    assert_eq!(alone.state_dir, Path::new("/home/o/.local/state/tokenroute"));
+    assert_eq!(alone.pepper_file, alone.state_dir.join("pepper"));
+    let listed: Vec<_> = alone.catalog.listed().iter().map(|model| model.id.to_string()).collect();
+    assert_eq!(listed, ["demo/echo"]);
+    let echo = alone.catalog.find("demo/echo").unwrap();
+    assert_eq!(echo.targets[0].upstream_model.as_ref(), "echo");
+    assert_eq!(alone.providers[echo.targets[0].provider.0].base, Base::Demo);
+    assert!(alone.catalog.find("openai/gpt-4o-mini").is_none());
+
+    let with_keys = load(None, &keys).unwrap();
+    let names: Vec<_> = with_keys.providers.iter().map(|one| one.name.to_string()).collect();
+    assert_eq!(names, ["openai", "xai", "demo"]);
+    let listed = with_keys.catalog.find("openai/gpt-4o-mini").unwrap();
+    assert_eq!(listed.targets[0].price.unwrap().input.0, 150_000_000);
+    let other = with_keys.catalog.find("openai/ft:gpt-4o:acme").unwrap();
+    assert_eq!(other.targets[0].upstream_model.as_ref(), "ft:gpt-4o:acme");
+    assert_eq!(other.targets[0].price, None);
+
+    let named = plan("[providers.p]\nbase_url = 'https://h'").unwrap();
+    assert!(!named.demo);
+    assert_eq!(named.providers.len(), 1);
+}
+
+#[test]
+fn the_state_folder_is_found_by_the_usual_variables() {
+    let dir = |set: &[(&str, &str)]| {
+        let lookup = |name: &str| {
+            set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        load(None, &lookup).map(|plan| plan.state_dir)
+    };
+    assert_eq!(
+        dir(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]).unwrap(),
+        Path::new("/x/tokenroute")
+    );
+    let all = [("HOME", "/h"), ("XDG_STATE_HOME", "/x"), ("TOKENROUTE_STATE_DIR", "/s")];
+    assert_eq!(dir(&all).unwrap(), Path::new("/s"));
+    assert_eq!(dir(&[]).unwrap_err()[0].path, "state_dir");
+}
+
+#[test]
+fn every_preset_is_sound() {
+    for name in preset::names() {
+        let typed = preset::find(name).unwrap().unwrap();
+        let variable = typed.credential_env.clone().unwrap();
+        let lookup =
+            |asked: &str| (asked == variable).then(|| "key".to_owned()).or_else(|| home(asked));
+        let plan = load(None, &lookup).unwrap();
+        assert_eq!(plan.providers[0].name.as_ref(), name);
+        assert!(plan.catalog.find(&format!("{name}/any")).is_some());
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/providers");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap().replace(".toml", ""))
+        .collect();
+    files.sort();
+    assert_eq!(files, preset::names().collect::<Vec<_>>(), "a preset is not built in");
+}
+
+#[test]
+fn a_file_overrides_its_preset_by_field_and_by_model() {
+    let plan = plan(
+        "[providers.eu]
+        preset = 'openai'
+        base_url = 'https://eu.api.openai.com/v1/'
+        credential_env = 'KEY'
+        quirks.reasoning = 'added'
+        deadlines.head_seconds = 0.5
+        [[providers.eu.models]]
+        id = 'gpt-4o-mini'
+        input = '1'
+        output = '2'
+        [[providers.eu.models]]
+        id = 'new'
+        [deadlines]
+        stall_seconds = 7",
+    )
+    .unwrap();
+    let eu = &plan.providers[0];
+    let Base::At(origin) = &eu.base else { panic!("{eu:?}") };
+    assert_eq!((origin.host.as_str(), origin.path_prefix.as_str()), ("eu.api.openai.com", "/v1"));
+    assert_eq!(eu.quirks.reasoning, super::Reasoning::Added);
+    assert!(eu.quirks.stream_options);
+    assert_eq!((eu.deadlines.head.as_millis(), eu.deadlines.stall.as_secs()), (500, 7));
+    let price = plan.catalog.find("eu/gpt-4o-mini").unwrap().targets[0].price.unwrap();
+    assert_eq!((price.input.0, price.input_cache_read.0), (1_000_000_000, 1_000_000_000));
+    assert!(plan.catalog.find("eu/gpt-4o").unwrap().targets[0].price.is_some());
+    assert_eq!(plan.catalog.find("eu/new").unwrap().targets[0].price, None);
+}
+
+#[test]
+fn a_route_of_ones_own_is_listed_and_takes_a_lists_place() {
+    let plan = plan(
+        "[providers.a]
+        base_url = 'https://a'
+        models = [{ id = 'x', input = '1', output = '1' }]
+        [providers.b]
+        base_url = 'https://b'
+        [[routes]]
+        model = 'fast'
+        targets = [{ provider = 'b', model = 'y', rank = 1, weight = 5 }, { provider = 'a', model = 'x' }]
+        [[routes]]
+        model = 'a/x'
+        targets = [{ provider = 'b', model = 'z' }]
+        [[routes]]
+        model = 'b/*'
+        targets = [{ provider = 'b', model = 'org/*' }]",
+    )
+    .unwrap();
+    let fast = plan.catalog.find("fast").unwrap();
+    let targets: Vec<_> = fast.targets.iter().map(|one| (one.name.as_ref(), one.weight)).collect();
+    assert_eq!(targets, [("a/x", 1), ("b/y", 5)]);
+    assert!(fast.targets[0].price.is_some());
+    assert_eq!(plan.catalog.find("a/x").unwrap().targets[0].name.as_ref(), "b/z");
+    assert_eq!(plan.catalog.find("b/m").unwrap().targets[0].name.as_ref(), "b/org/m");
+    let listed: Vec<_> = plan.catalog.listed().iter().map(|one| one.id.as_ref()).collect();
+    assert_eq!(listed, ["a/x", "fast"]);
+}
+
+#[test]
+fn base_urls_are_read_strictly() {
+    let sound = [
+        ("https://api.openai.com/v1", "api.openai.com", 443, "/v1", "api.openai.com"),
+        ("https://API.x.ai:8443/", "api.x.ai", 8443, "", "api.x.ai:8443"),
+        ("http://127.0.0.1:9100/v1/", "127.0.0.1", 9100, "/v1", "127.0.0.1:9100"),
+        ("http://[::1]:80/a/b", "::1", 80, "/a/b", "[::1]"),
+        ("http://vllm_1", "vllm_1", 80, "", "vllm_1"),
+    ];
+    for (url, host, port, prefix, authority) in sound {
+        let origin = Origin::parse(url).unwrap();
+        assert_eq!((origin.host.as_str(), origin.port), (host, port), "{url}");
+        assert_eq!((origin.path_prefix.as_str(), origin.authority().as_str()), (prefix, authority));
+        assert_eq!(origin.tls, url.starts_with("https"));
+    }
+    for url in [
+        "",
+        "api.openai.com",
+        "https://",
+        "https:///v1",
+        "https://:443",
+        "https://h:",
+        "https://h:0",
+        "https://h:65536",
+        "https://h:+1",
+        "https://h:1:2",
+        "https://u@h",
+        "https://a@b:c@h",
+        "https://h\\@evil",
+        "https://h/?q",
+        "https://h?q",
+        "https://h#f",
+        "https://h#@e",
+        "https://h/..",
+        "https://h/a//b",
+        "https://h//",
+        "https://h/%2e",
+        "https://h /",
+        "https://h\r\n",
+        "https://ex\u{e4}mple",
+        "https://h.",
+        "https://.h",
+        "https://a..b",
+        "https://-a",
+        "https://localhost.",
+        "https://127.1",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://0x7f000001",
+        "https://0.0.0.0",
+        "https://169.254.169.254",
+        "https://[::]",
+        "https://[fe80::1]",
+        "https://[::ffff:169.254.169.254]",
+        "https://[127.0.0.1]",
+        "https://[h]",
+        "https://[::1",
+        "https://[::1]x",
+        "https://224.0.0.1",
+        "https://[fd00::1%25eth0]",
+        "file:///etc/passwd",
+        "HTTPS://h",
+    ] {
+        assert!(Origin::parse(url).is_err(), "{url}");
+    }
+    assert!(Origin::parse(&format!("https://h/{}", "x".repeat(600))).is_err());
+    let loopback = |url| Origin::parse(url).unwrap().is_loopback();
+    assert!(
+        loopback("http://localhost") && loopback("http://127.9.9.9") && loopback("http://[::1]")
+    );
+    assert!(!loopback("http://localhost.evil.com") && !loopback("http://10.0.0.1"));
+}
+
+#[test]
+fn credential_files_are_read_and_watched() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = at("tokenroute.toml");
+    std::fs::write(at("key"), format!("{SECRET}\n")).unwrap();
+    std::fs::write(&config, "[providers.p]\nbase_url = 'https://h'\ncredential_file = 'key'")
+        .unwrap();
+    let mut watch = Watch::new(&config);
+    let plan = load(Some(&config), &home).unwrap();
+    assert_eq!(plan.providers[0].credential.as_ref().unwrap().expose_secret(), SECRET);
+    assert!(!watch.changed());
+
+    std::fs::write(at("key"), "two\nlines").unwrap();
+    assert!(watch.changed() && !watch.changed());
+    assert_eq!(load(Some(&config), &home).unwrap_err()[0].path, "providers.p.credential_file");
+    std::fs::remove_file(at("key")).unwrap();
+    assert!(watch.changed() && !watch.changed());
+
+    // Kubernetes turns a link to another folder; the new file may be of the same size and age.
+    std::fs::write(at("a.toml"), "[log]\nlevel = 'warn'").unwrap();
+    std::fs::write(at("b.toml"), "[log]\nlevel = 'info'").unwrap();
+    std::os::unix::fs::symlink("a.toml", at("link.toml")).unwrap();
+    let mut watch = Watch::new(&at("link.toml"));
+    std::os::unix::fs::symlink("b.toml", at("new")).unwrap();
+    std::fs::rename(at("new"), at("link.toml")).unwrap();
+    assert!(watch.changed() && !watch.changed());
+}
+
+#[test]
+fn files_that_others_may_change_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("tokenroute.toml");
+    std::fs::write(&config, "[demo]\nenabled = true").unwrap();
+    let warnings = |mode| {
+        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(mode)).unwrap();
+        load(Some(&config), &home).unwrap().warnings
+    };
+    assert!(warnings(0o644).is_empty());
+    assert_eq!(warnings(0o666).len(), 1);
+    assert_eq!(warnings(0o660).len(), 1);
+}
+
+#[test]
+fn files_that_cannot_be_a_configuration_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("tokenroute.toml");
+    let refused = || load(Some(&config), &home).unwrap_err().remove(0).path;
+    assert_eq!(refused(), "file");
+    std::fs::write(&config, [0xff, 0xfe]).unwrap();
+    assert_eq!(refused(), "file");
+    std::fs::write(&config, "#".repeat(5 * 1024 * 1024)).unwrap();
+    assert_eq!(refused(), "file");
+    assert_eq!(load(Some(folder.path()), &home).unwrap_err()[0].path, "file");
+}
+
+#[test]
+fn what_needs_a_restart_is_told() {
+    let base = plan("").unwrap();
+    assert_eq!(base.needs_restart(&base), Vec::<&str>::new());
+    let changed = plan(
+        "state_dir = '/x'\n[listen]\nthreads = 7\n[admin]\naddress = '127.0.0.1:1'\n[log]\nlevel = 'warn'
+        [redis]\nurl = 'redis://h'\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
+    )
+    .unwrap();
+    let expected = [
+        "state_dir",
+        "keys.pepper_file",
+        "listen",
+        "admin",
+        "redis",
+        "log",
+        "demo",
+        "limits.records_max",
+    ];
+    assert_eq!(base.needs_restart(&changed), expected);
+    let live = plan("[limits]\ncalls_in_flight_max = 5\n[deadlines]\nhead_seconds = 3").unwrap();
+    assert_eq!(base.needs_restart(&live), Vec::<&str>::new());
+}

@@ -1,0 +1,139 @@
+//! Broken configurations, and exactly the paths that are told of each.
+
+use super::{paths, plan};
+
+fn tells<T: AsRef<str>>(table: &[(T, &[&str])]) {
+    for (text, expected) in table {
+        let text = text.as_ref();
+        assert_eq!(paths(text), *expected, "{text}\n{:?}", plan(text).err());
+    }
+}
+
+/// A file with one sound provider `p`, and more of its settings.
+fn provider(more: &str) -> String {
+    format!("[providers.p]\nbase_url = 'https://h'\n{more}")
+}
+
+/// A file with one route `m` to the given targets.
+fn route(targets: &str) -> String {
+    provider(&format!("[[routes]]\nmodel = 'm'\ntargets = [{targets}]"))
+}
+
+#[test]
+fn of_the_node() {
+    tells(&[
+        ("stat_dir = 'x'", &["stat_dir"]),
+        ("state_dir = ''", &["state_dir"]),
+        ("[listen]\naddress = 'localhost:80'", &["listen.address"]),
+        ("[listen]\nadress = '127.0.0.1:80'", &["listen.adress"]),
+        ("[listen]\nthreads = -1", &["listen.threads"]),
+        ("[listen]\nthreads = 'all'", &["listen.threads"]),
+        ("[listen.tls]\ncertificate = 'c.pem'", &["listen.tls.key"]),
+        ("[listen.tls]\nkey = 'k.pem'", &["listen.tls.certificate"]),
+        (
+            "[listen.tls]\ncertificate = 'c.pem'\nkey = 'k.pem'",
+            &["listen.tls.certificate", "listen.tls.key"],
+        ),
+        ("[admin]\naddress = '127.0.0.1:8080'", &["admin.address"]),
+        ("[redis]\nurl = 'http://h'", &["redis.url"]),
+        ("[redis]\nurl = 'redis://'", &["redis.url"]),
+        ("[redis]\nurl_env = 'NONE'", &["redis.url_env"]),
+        ("[redis]\nurl_file = 'none'", &["redis.url_file"]),
+        ("[redis]\nurl = 'redis://h'\nurl_env = 'KEY'", &["redis"]),
+        ("[limits]\nbody_bytes_max = 0", &["limits.body_bytes_max"]),
+        ("[limits]\nbody_bytes_max = 1_000", &["limits.stream_after_bytes"]),
+        ("[limits]\nbuffered_bytes_max = 2_000_000", &["limits.buffered_bytes_max"]),
+        ("[limits]\nrecords_max = 0", &["limits.records_max"]),
+        ("[limits]\nbody_seconds = '30s'", &["limits.body_seconds"]),
+        ("[limits]\nbody_seconds = -1", &["limits.body_seconds"]),
+        ("[limits]\nbody_seconds = nan", &["limits.body_seconds"]),
+        ("[deadlines]\nhead_seconds = 1e300", &["deadlines.head_seconds"]),
+        ("[deadlines]\nstall_seconds = 0", &["deadlines.stall_seconds"]),
+        ("[deadlines]\nstall_seconds = 9_999_999_999", &["deadlines.stall_seconds"]),
+        ("[shutdown]\nstreams_seconds = 4_000", &["shutdown.streams_seconds"]),
+        ("[log]\nformat = 'xml'\nlevel = 'debug'", &["log.format", "log.level"]),
+        ("[demo]\nenabled = 'yes'", &["demo.enabled"]),
+        ("providers = 3", &["providers"]),
+        (
+            "[providers]\np = 3\n[[routes]]\nmodel = 'm'\ntargets = [{ provider = 'p', model = 'x' }]",
+            &["providers.p"],
+        ),
+        ("a = ", &["file"]),
+        ("[listen]\n[listen]", &["file"]),
+    ]);
+}
+
+#[test]
+fn of_providers() {
+    tells(&[
+        ("[providers.p]".to_owned(), &["providers.p.base_url"]),
+        ("[providers.p]\npreset = 'nobody'".to_owned(), &["providers.p.preset"]),
+        ("[providers.gemini]\npreset = 'gemini'".to_owned(), &["providers.gemini.credential_env"]),
+        ("[providers.'a/b']\nbase_url = 'https://h'".to_owned(), &["providers.a/b"]),
+        ("[providers.demo]\nbase_url = 'https://h'".to_owned(), &["providers.demo"]),
+        ("[providers.p]\nbase_url = 'http://h'".to_owned(), &["providers.p.base_url"]),
+        ("[providers.p]\nbase_url = 'https://u:p@h'".to_owned(), &["providers.p.base_url"]),
+        (provider("dialect = 'x'"), &["providers.p.dialect"]),
+        (provider("credential_env = 'NONE'"), &["providers.p.credential_env"]),
+        (provider("credential_env = 'EMPTY'"), &["providers.p.credential_env"]),
+        (provider("credential_env = 'BROKEN'"), &["providers.p.credential_env"]),
+        (provider("credential_file = 'none'"), &["providers.p.credential_file"]),
+        (provider("credential_file = '/'"), &["providers.p.credential_file"]),
+        (provider("credential_file = '/dev/zero'"), &["providers.p.credential_file"]),
+        (provider("credential_env = 'KEY'\ncredential_file = 'x'"), &["providers.p"]),
+        (provider("on_disconnect = 'stay'"), &["providers.p.on_disconnect"]),
+        (provider("quirks.reasoning = 'much'"), &["providers.p.quirks.reasoning"]),
+        (provider("quirks.stream_option = true"), &["providers.p.quirks.stream_option"]),
+        (provider("deadlines.head_seconds = 1_000"), &["providers.p.deadlines.head_seconds"]),
+        (provider("models = [{}]"), &["providers.p.models[0].id"]),
+        (provider("models = ['a']"), &["providers.p.models[0]"]),
+        (provider("models = [{ id = 'a b' }]"), &["providers.p.models[0].id"]),
+        (provider("models = [{ id = 'a' }, { id = 'a' }]"), &["providers.p.models[1].id"]),
+        (provider("models = [{ id = 'a', input = '1' }]"), &["providers.p.models[0].output"]),
+        (
+            provider("models = [{ id = 'a', input = '1e3', output = '-1' }]"),
+            &["providers.p.models[0].input", "providers.p.models[0].output"],
+        ),
+        (
+            provider("models = [{ id = 'a', input = 0.15, output = '1' }]"),
+            &["providers.p.models[0].input"],
+        ),
+        (
+            provider("models = [{ id = 'a', input = '1', output = '9999999' }]"),
+            &["providers.p.models[0].output"],
+        ),
+        (
+            provider("models = [{ id = 'a', context_tokens = 0 }]"),
+            &["providers.p.models[0].context_tokens"],
+        ),
+    ]);
+}
+
+#[test]
+fn of_routes() {
+    tells(&[
+        ("[[routes]]\nmodel = 'm'".to_owned(), &["routes[0].targets"]),
+        ("[[routes]]\ntargets = []".to_owned(), &["routes[0].model"]),
+        (route(""), &["routes[0].targets"]),
+        (route("{ provider = 'q', model = 'x' }"), &["routes[0].targets[0].provider"]),
+        (route("{ provider = 'p' }"), &["routes[0].targets[0].model"]),
+        (route("{ model = 'x' }"), &["routes[0].targets[0].provider"]),
+        (route("{ provider = 'p', model = '*' }"), &["routes[0].targets[0].model"]),
+        (route("{ provider = 'p', model = 'a b' }"), &["routes[0].targets[0].model"]),
+        (route("{ provider = 'p', model = 'x', weight = 0 }"), &["routes[0].targets[0].weight"]),
+        (route("{ provider = 'p', model = 'x', rank = -1 }"), &["routes[0].targets[0].rank"]),
+        (route("{ provider = 'p', model = 'x', wait = 1 }"), &["routes[0].targets[0].wait"]),
+        (
+            route("{ provider = 'p', model = 'x' }, { provider = 'p', model = 'x', rank = 1 }"),
+            &["routes[0].targets"],
+        ),
+        (
+            route(
+                "{ provider = 'p', model = 'x' }]\n[[routes]]\nmodel = 'm'\ntargets = [{ provider = 'p', model = 'y' }",
+            ),
+            &["routes[1].model"],
+        ),
+        (route("{ provider = 'p', model = 'x' }").replace("'m'", "'a*'"), &["routes[0].model"]),
+        (route("{ provider = 'p', model = 'x' }").replace("'m'", "'*'"), &["routes[0].model"]),
+    ]);
+}
