@@ -14,6 +14,7 @@ use crate::value::Reader;
 mod body;
 mod counts;
 mod openai;
+mod prompt;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,6 +22,7 @@ mod tracker;
 
 pub use body::DOCUMENT_BYTES_MAX;
 pub use counts::TOKENS_MAX;
+pub use prompt::{PROMPT_BODY_BYTES_MAX, prompt_text};
 
 use body::{Body, Gathered};
 use counts::Counts;

@@ -1,4 +1,4 @@
-//! The text that an answer delivered, kept up to a bound so that its tokens can be counted.
+//! A text that is gathered from many strings and kept up to a bound, so that its tokens can be counted.
 
 use crate::value::Text as JsonText;
 
@@ -34,7 +34,7 @@ impl Text {
         text.each_part(|part| self.push_part(part));
     }
 
-    fn push_part(&mut self, part: &str) {
+    pub(super) fn push_part(&mut self, part: &str) {
         // Once something did not fit, nothing behind it is kept: what is kept is a true beginning.
         let whole = u64::try_from(self.kept.len()) == Ok(self.bytes_total);
         self.bytes_total =
