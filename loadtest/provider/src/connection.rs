@@ -125,8 +125,10 @@ async fn serve(wire: &mut Wire, state: &State, place: (u64, u64)) -> Result<Next
             return Err(Gone);
         }
     };
-    if let Some(load) = scripted.or_else(|| load::guess_model(&body)).and_then(Load::parse) {
-        load::serve(wire, state, load, &body).await?;
+    if let Some(name) = scripted.or_else(|| load::guess_model(&body))
+        && let Some(load) = Load::parse(name)
+    {
+        load::serve(wire, state, (name, load), &body).await?;
         return Ok(if head.keeps_alive { Next::KeepAlive } else { Next::Close });
     }
     let mut exchange = match arrival.id {

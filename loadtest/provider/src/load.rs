@@ -87,7 +87,7 @@ pub(crate) fn json_answer(bytes: usize) -> Bytes {
 pub(crate) async fn serve(
     wire: &mut Wire,
     state: &State,
-    load: Load,
+    (name, load): (&str, Load),
     body: &[u8],
 ) -> Result<(), Gone> {
     let mut seen = Seen { at_us: monotonic_ns() / 1_000, status: 200, ..Seen::default() };
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
     };
     if state.has_truth() {
         seen.prompt_tokens = PROMPT_TOKENS;
-        seen.model = Some(format!("{load:?}"));
+        seen.model = Some(name.to_owned());
         seen.end = if sent.is_ok() { "finished" } else { "client_closed" };
         state.tell(&seen);
     }
