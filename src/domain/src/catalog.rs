@@ -152,8 +152,12 @@ mod tests {
 
     #[test]
     fn exact_beats_prefix_and_the_longest_prefix_wins() {
-        let routes =
-            vec![route("a/*", "*"), route("a/b/*", "deep-*"), route("a/x", "exact"), route("y", "y")];
+        let routes = vec![
+            route("a/*", "*"),
+            route("a/b/*", "deep-*"),
+            route("a/x", "exact"),
+            route("y", "y"),
+        ];
         let catalog = Catalog::new(routes, vec![]);
         assert_eq!(upstream(&catalog, "a/x").as_deref(), Some("exact"));
         assert_eq!(upstream(&catalog, "a/z/1").as_deref(), Some("z/1"));

@@ -3,12 +3,12 @@
 //! **Invariant:** this crate does no I/O, is not async, reads no clock and draws no random number:
 //! time and chance are arguments. It knows neither JSON nor HTTP. `tests/tidy.rs` holds this.
 
-pub mod time;
-pub mod id;
-pub mod money;
-pub mod usage;
-pub mod key;
-pub mod catalog;
-pub mod routing;
 pub mod admission;
+pub mod catalog;
+pub mod id;
+pub mod key;
+pub mod money;
 pub mod record;
+pub mod routing;
+pub mod time;
+pub mod usage;

@@ -28,6 +28,7 @@ impl Timestamp {
     }
 
     /// The time `by` later, at most the end of representable time.
+    #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
     }

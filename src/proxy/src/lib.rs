@@ -1,1 +1,28 @@
-//! Under construction.
+//! The data plane on Pingora: the story of a call, from its head to its record.
+//!
+//! **Invariants:** nothing here waits for a database; nothing imports `store` (what is needed of it
+//! is declared in [`keys`] and [`outbox`]); only [`reply`] knows HTTP status codes.
+//!
+//! Read in this order: `gateway` tells the story, the modules after it are its stages.
+
+mod accept;
+pub mod admin;
+mod call;
+pub mod clock;
+pub mod connections;
+mod dispatch;
+mod estimate;
+pub mod gateway;
+pub mod keys;
+pub mod lifecycle;
+pub mod metrics;
+pub mod outbox;
+mod relay;
+mod reply;
+mod request;
+pub mod resolve;
+pub mod snapshot;
+mod upstream;
+mod words;
+
+pub use gateway::Gateway;

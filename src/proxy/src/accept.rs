@@ -1,0 +1,273 @@
+//! What a client presents: a path, a key, a body. Nothing of the body is read before the key is known.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, Method};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+use tokenroute_domain::admission::{Refusal, check_key};
+use tokenroute_domain::key::{Pepper, RawKey, SharedKey};
+use tokenroute_domain::record::Endpoint;
+use tokenroute_domain::time::Timestamp;
+use tokenroute_wire::request::{Facts, Flag, Number, Options};
+
+use crate::keys::{Keys, Unavailable};
+use crate::reply::Fault;
+use crate::request::{Buffered, Request};
+use crate::snapshot::Limits;
+
+/// Largest number of choices that a request may ask for (OpenAI's own bound).
+const CHOICES_MAX: u64 = 128;
+/// Largest cap on output tokens that is taken for one.
+const TOKENS_MAX: u64 = 1 << 32;
+
+/// What the path and the method ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A model's answer.
+    Answer(Endpoint),
+    /// The list of models.
+    Models,
+    /// One model, by name.
+    Model(String),
+}
+
+impl Asked {
+    pub(crate) const fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Answer(endpoint) => *endpoint,
+            Self::Models | Self::Model(_) => Endpoint::Models,
+        }
+    }
+}
+
+/// Matches the raw path against the table of endpoints. Anything else is refused, never guessed at.
+pub(crate) fn endpoint(head: &RequestHeader, limits: &Limits) -> Result<Asked, Refusal> {
+    check_size(head, limits)?;
+    let path = head.uri.path();
+    let post = |endpoint| match head.method {
+        Method::POST => Ok(Asked::Answer(endpoint)),
+        _ => Err(Refusal::MethodNotAllowed),
+    };
+    let get = |asked| match head.method {
+        Method::GET => Ok(asked),
+        _ => Err(Refusal::MethodNotAllowed),
+    };
+    match path {
+        "/v1/chat/completions" => post(Endpoint::ChatCompletions),
+        "/v1/completions" => post(Endpoint::Completions),
+        "/v1/embeddings" => post(Endpoint::Embeddings),
+        "/v1/models" => get(Asked::Models),
+        _ => match path.strip_prefix("/v1/models/") {
+            Some(rest) => get(Asked::Model(model_name(rest)?)),
+            None => Err(Refusal::PathNotFound),
+        },
+    }
+}
+
+fn check_size(head: &RequestHeader, limits: &Limits) -> Result<(), Refusal> {
+    if head.raw_path().len() > limits.target_bytes_max {
+        return Err(Refusal::TargetTooLong);
+    }
+    let bytes = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        name.as_str().len().saturating_add(value.len())
+    };
+    let total = head.headers.iter().map(bytes).fold(0, usize::saturating_add);
+    if head.headers.len() > limits.fields_max || total > limits.head_bytes_max {
+        return Err(Refusal::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// The rest of a models path as a model's name: raw, or percent-encoded (RFC 3986, section 2.1).
+fn model_name(rest: &str) -> Result<String, Refusal> {
+    if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Refusal::BadRequest);
+    }
+    let mut name = Vec::with_capacity(rest.len());
+    let mut bytes = rest.bytes();
+    while let Some(byte) = bytes.next() {
+        let decoded = match byte {
+            b'%' => hex_pair(bytes.next(), bytes.next()).ok_or(Refusal::BadRequest)?,
+            other => other,
+        };
+        name.push(decoded);
+    }
+    String::from_utf8(name).map_err(|_| Refusal::BadRequest)
+}
+
+fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    u8::try_from(digit(high)?.checked_mul(16)?.checked_add(digit(low)?)?).ok()
+}
+
+/// The caller's key: form and checksum offline, then the cache, then whoever keeps keys.
+pub(crate) async fn key(
+    headers: &HeaderMap,
+    keys: &dyn Keys,
+    peppers: &[Pepper],
+    now: Timestamp,
+) -> Result<SharedKey, Refusal> {
+    let raw = presented(headers)?;
+    for pepper in peppers {
+        let hash = pepper.hash(&raw);
+        let found = match keys.cached(&hash, now) {
+            Some(known) => known,
+            None => keys.find(&hash, now).await.map_err(|Unavailable| Refusal::KeysUnavailable)?,
+        };
+        if let Some(key) = found {
+            check_key(&key, now)?;
+            return Ok(key);
+        }
+    }
+    Err(Refusal::KeyUnknown)
+}
+
+fn presented(headers: &HeaderMap) -> Result<RawKey, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Refusal::KeyMissing)?;
+    if values.any(|other| other != value) {
+        return Err(Refusal::KeyAmbiguous);
+    }
+    let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or(Refusal::KeyUnknown)?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+        return Err(Refusal::KeyUnknown);
+    }
+    RawKey::parse(token.trim_ascii()).map_err(|_| Refusal::KeyUnknown)
+}
+
+/// The body, read as far as the call needs to be decided on.
+pub(crate) async fn request(
+    session: &mut ServerSession,
+    limits: &Limits,
+    buffered: &Arc<Buffered>,
+) -> Result<Request, Fault> {
+    let refuse = |refusal| Err(Fault::Refused(refusal));
+    let head = session.req_header();
+    let coding = head.headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return refuse(Refusal::UnsupportedMedia);
+    }
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|n| n > limits.body_bytes_max) {
+        return refuse(Refusal::BodyTooLarge);
+    }
+    if head.headers.contains_key(EXPECT) {
+        session.write_continue_response().await.map_err(|_| Fault::ClientGone)?;
+    }
+    let mut request = Request::new(*limits, buffered);
+    request.read_head(session).await?;
+    check_values(request.scanner.facts()).map_err(Fault::Refused)?;
+    Ok(request)
+}
+
+/// Refuses values that providers would read in different ways.
+pub(crate) fn check_values(facts: &Facts) -> Result<(), Refusal> {
+    let counts = [(facts.n, CHOICES_MAX), (facts.best_of, CHOICES_MAX)];
+    let caps = [(facts.max_tokens, TOKENS_MAX), (facts.max_completion_tokens, TOKENS_MAX)];
+    let sound = counts.into_iter().chain(caps).all(|(number, max)| match number {
+        None | Some(Number::Null) => true,
+        Some(Number::Integer(value)) => value <= max,
+        Some(Number::Other) => false,
+    });
+    let flag = |flag: Flag| flag != Flag::Other;
+    let options = match facts.stream_options.map(|member| member.options) {
+        None | Some(Options::Null | Options::Object { include_usage: None, .. }) => true,
+        Some(Options::Object { include_usage: Some((value, _)), .. }) => flag(value),
+        Some(Options::Other) => false,
+    };
+    if sound && options && facts.stream.is_none_or(flag) {
+        Ok(())
+    } else {
+        Err(Refusal::InvalidValue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            body_bytes_max: 1 << 20,
+            stream_after_bytes: 1 << 10,
+            replay_bytes_max: 1 << 20,
+            buffered_bytes_max: 1 << 30,
+            body_idle: Duration::from_secs(1),
+            body_total: Duration::from_secs(1),
+            write_stall: Duration::from_secs(1),
+            calls_max: 8,
+            head_bytes_max: 1 << 16,
+            fields_max: 100,
+            target_bytes_max: 1 << 13,
+            keepalive: Duration::from_secs(1),
+        }
+    }
+
+    fn asked(method: &str, path: &str) -> Result<Asked, Refusal> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        endpoint(&RequestHeader::build(method, path.as_bytes(), None).unwrap(), &limits())
+    }
+
+    #[test]
+    fn only_the_table_is_served() {
+        assert_eq!(
+            asked("POST", "/v1/chat/completions"),
+            Ok(Asked::Answer(Endpoint::ChatCompletions))
+        );
+        assert_eq!(asked("GET", "/v1/models"), Ok(Asked::Models));
+        for path in ["/", "/v1", "/v1/", "//v1/models", "/V1/models", "/v1/chat/completions/"] {
+            assert_eq!(asked("GET", path), Err(Refusal::PathNotFound), "{path}");
+        }
+        for method in ["GET", "PUT", "TRACE", "OPTIONS", "post"] {
+            assert_eq!(asked(method, "/v1/embeddings"), Err(Refusal::MethodNotAllowed));
+        }
+        assert_eq!(asked("POST", "/v1/models"), Err(Refusal::MethodNotAllowed));
+    }
+
+    #[test]
+    fn model_names_may_be_raw_or_encoded() {
+        for path in ["/v1/models/a/b:c", "/v1/models/a%2Fb%3Ac", "/v1/models/a%2fb:c"] {
+            assert_eq!(asked("GET", path), Ok(Asked::Model("a/b:c".into())), "{path}");
+        }
+        for path in
+            ["/v1/models/", "/v1/models/../x", "/v1/models/a//b", "/v1/models/%2", "/v1/models/%ff"]
+        {
+            assert_eq!(asked("GET", path), Err(Refusal::BadRequest), "{path}");
+        }
+    }
+
+    #[test]
+    fn long_heads_are_refused() {
+        let long = format!("/v1/models/{}", "x".repeat(limits().target_bytes_max));
+        assert_eq!(asked("GET", &long), Err(Refusal::TargetTooLong));
+        let mut head = RequestHeader::build(Method::GET, b"/v1/models", None).unwrap();
+        for number in 0..=limits().fields_max {
+            head.append_header(format!("x-{number}"), "y").unwrap();
+        }
+        assert_eq!(endpoint(&head, &limits()), Err(Refusal::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_key_is_taken_from_one_place_only() {
+        let key = RawKey::new([9; 32]);
+        let with = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            presented(&headers).map(|key| key.expose().to_owned())
+        };
+        let bearer = format!("Bearer {}", key.expose());
+        assert_eq!(with(&[&bearer]), Ok(key.expose().to_owned()));
+        assert_eq!(with(&[&bearer.replace("Bearer", "bearer")]), Ok(key.expose().to_owned()));
+        assert_eq!(with(&[]), Err(Refusal::KeyMissing));
+        assert_eq!(with(&[&bearer, "Bearer other"]), Err(Refusal::KeyAmbiguous));
+        for bad in ["Bearer ", "Basic eDp5", "Bearer sk-tr-", "x", bearer.get(..40).unwrap()] {
+            assert_eq!(with(&[bad]), Err(Refusal::KeyUnknown), "{bad}");
+        }
+    }
+}

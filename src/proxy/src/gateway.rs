@@ -1,0 +1,185 @@
+//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; Pingora's `ProxyHttp`
+//! frames it with keep-alive, HTTP/2, draining and TLS.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokenroute_domain::admission::{self, Refusal};
+use tokenroute_domain::key::Pepper;
+use tokenroute_domain::record::Outcome;
+
+use crate::accept::{self, Asked};
+use crate::call::{Call, Ledger};
+use crate::dispatch::Attempts;
+use crate::estimate::Estimator;
+use crate::keys::Keys;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::relay;
+use crate::reply::{self, Fault};
+use crate::request::Buffered;
+use crate::snapshot::Snapshot;
+use crate::upstream::Connector;
+
+/// The data plane: one for all calls of a process.
+#[derive(Debug)]
+pub struct Gateway {
+    keys: Arc<dyn Keys>,
+    /// Tried in order: the newest first, older ones for keys made before it.
+    peppers: Vec<Pepper>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    connector: Arc<Connector>,
+    ledger: Arc<Ledger>,
+    buffered: Arc<Buffered>,
+}
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The directory of API keys.
+    pub keys: Arc<dyn Keys>,
+    /// What keys are hashed under, newest first.
+    pub peppers: Vec<Pepper>,
+    /// The table in use; whoever reloads stores another one in it.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where records go.
+    pub outbox: Outbox,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whether calls are taken.
+    pub lifecycle: Lifecycle,
+}
+
+impl Gateway {
+    /// Builds the gateway; fails only if the counting thread cannot be started.
+    pub fn new(parts: Parts) -> std::io::Result<Self> {
+        let Parts { keys, peppers, snapshot, outbox, metrics, lifecycle } = parts;
+        let estimator = Estimator::start(outbox.free())?;
+        let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle });
+        let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
+        Ok(Self { keys, peppers, snapshot, connector, ledger, buffered })
+    }
+
+    /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
+    async fn serve(&self, session: &mut ServerSession, call: &mut Call) -> Result<(), Fault> {
+        let snapshot = self.snapshot.load_full();
+        let mut ending = self.ledger.lifecycle.ending();
+
+        let asked =
+            accept::endpoint(session.req_header(), &snapshot.limits).map_err(Fault::Refused)?;
+        call.endpoint = asked.endpoint();
+        let headers = &session.req_header().headers;
+        let key = accept::key(headers, &*self.keys, &self.peppers, call.started)
+            .await
+            .map_err(Fault::Refused)?;
+        let calls = self.ledger.lifecycle.calls();
+        if calls > snapshot.limits.calls_max || !call.identify(Arc::clone(&key)) {
+            return Err(Fault::Refused(Refusal::Overloaded));
+        }
+        let Asked::Answer(_) = asked else {
+            return models(session, call, &snapshot, &asked).await;
+        };
+
+        let mut request = accept::request(session, &snapshot.limits, &self.buffered).await?;
+        let model = request.model().map_err(Fault::Refused)?;
+        let admission = admission::decide(&key, &snapshot.catalog, model, call.started)
+            .map_err(Fault::Refused)?;
+        let route = &admission.route;
+        call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
+
+        let attempts =
+            Attempts { connector: &self.connector, snapshot: &snapshot, ending: &mut ending };
+        let answer = attempts.run(session, call, &mut request, &admission).await?;
+        call.prompt = Some(request.frames);
+        relay::run(session, call, answer, (&self.connector, &mut ending)).await
+    }
+
+    /// Serves a call and answers for whatever went wrong. `Err` ends the connection.
+    async fn answer(&self, session: &mut ServerSession) -> Result<()> {
+        let mut call = Call::new(&self.ledger);
+        prepare(session, &self.snapshot.load());
+        let served = AssertUnwindSafe(self.serve(session, &mut call)).catch_unwind().await;
+        let mut fault = match served {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(fault)) => fault,
+            Err(_) => {
+                self.ledger.metrics.panics.inc();
+                Fault::Panicked
+            }
+        };
+        if !call.reserve_unknown() {
+            fault = Fault::Refused(Refusal::Overloaded);
+        }
+        reply::fault(session, &mut call, fault).await
+    }
+}
+
+/// Bounds the connection's patience before anything is read from it or written to it.
+fn prepare(session: &mut ServerSession, snapshot: &Snapshot) {
+    if session.get_keepalive().is_some() {
+        // Without this Pingora keeps a connection for ever after its first request.
+        session.set_keepalive(Some(snapshot.limits.keepalive.as_secs().max(1)));
+    }
+    session.set_read_timeout(Some(snapshot.limits.body_idle));
+    session.set_write_timeout(Some(snapshot.limits.write_stall));
+}
+
+/// `GET /v1/models` and `GET /v1/models/{id}`.
+async fn models(
+    session: &mut ServerSession,
+    call: &mut Call,
+    snapshot: &Snapshot,
+    asked: &Asked,
+) -> Result<(), Fault> {
+    let body = match asked {
+        Asked::Model(name) => snapshot.model(name).ok_or(Fault::Refused(Refusal::ModelNotFound))?,
+        Asked::Models | Asked::Answer(_) => snapshot.models.clone(),
+    };
+    let answer = reply::Answer { status: 200, body, retry_after: None };
+    reply::answer(session, call, answer).await.map_err(|_| Fault::ClientGone)?;
+    call.end(Outcome::Answered, None);
+    Ok(())
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    /// None of Pingora's modules: what they could do is done in the relay or not at all.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, (): &mut ()) -> Result<bool> {
+        self.answer(&mut session.downstream_session).await?;
+        Ok(true)
+    }
+
+    /// Never reached: every request is answered in `request_filter`.
+    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
+        Error::e_explain(ErrorType::InternalError, "no request is proxied by the frame")
+    }
+
+    /// The client has been answered already, or cannot be: nothing more is written.
+    async fn fail_to_proxy(&self, _: &mut Session, _: &Error, (): &mut ()) -> FailToProxy {
+        FailToProxy { error_code: 0, can_reuse_downstream: false }
+    }
+
+    /// The record says what there is to say, without a URL.
+    fn suppress_error_log(&self, _: &Session, (): &(), _: &Error) -> bool {
+        true
+    }
+
+    fn request_summary(&self, session: &Session, (): &()) -> String {
+        session.req_header().method.to_string()
+    }
+}

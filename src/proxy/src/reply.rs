@@ -1,0 +1,203 @@
+//! The one place where reasons become HTTP: status, type, words, headers.
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, header};
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_timeout::timeout;
+use std::time::Duration;
+use tokenroute_domain::admission::Refusal;
+use tokenroute_domain::record::Outcome;
+use tokenroute_domain::routing::Failure;
+
+use crate::call::Call;
+use crate::words::{self, Words};
+
+/// Unread bytes of a refused body that are read and dropped, so that the client gets to read why:
+/// a connection closed with unread data is reset, and a reset discards the answer on its way.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// How long that may take.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// Seconds after which a refusal for want of room may be tried again.
+const RETRY_SECONDS: u32 = 1;
+
+/// Why a call has no good answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// We said no.
+    Refused(Refusal),
+    /// No target did.
+    Failed(Failure),
+    /// No target did, and the last one said why.
+    Rejected(Failure, Box<Rejection>),
+    /// The client left.
+    ClientGone,
+    /// The upstream broke off after the first byte had gone to the client.
+    Cut(Failure),
+    /// The edge is going down and has ended the call.
+    Shutdown,
+    /// A defect of ours.
+    Panicked,
+}
+
+/// A provider's error answer, to be passed on.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    pub(crate) status: u16,
+    /// The body, if it is an error envelope that may be shown.
+    pub(crate) body: Option<Bytes>,
+    pub(crate) retry_after: Option<HeaderValue>,
+}
+
+/// Tells the client why there is no good answer, and the record too. `Err` means that the
+/// connection must not be used again; nothing more is to be written to it.
+pub(crate) async fn fault(
+    session: &mut ServerSession,
+    call: &mut Call,
+    fault: Fault,
+) -> Result<()> {
+    let (outcome, words) = match &fault {
+        Fault::Refused(refusal) => (Outcome::Refused, words::of_refusal(*refusal)),
+        Fault::Failed(failure) | Fault::Rejected(failure, _) => {
+            (Outcome::Failed, words::of_failure(*failure))
+        }
+        Fault::Cut(failure) => (Outcome::Cut, words::of_cut(*failure)),
+        Fault::Shutdown => (Outcome::Shutdown, words::SHUTDOWN),
+        Fault::Panicked => (Outcome::Panicked, words::PANICKED),
+        Fault::ClientGone => {
+            call.end(Outcome::ClientGone, Some("client_gone"));
+            return Err(closed("the client left"));
+        }
+    };
+    call.end(outcome, Some(words.reason));
+    if session.response_written().is_some() {
+        return Err(break_off(session, call, &words).await);
+    }
+    let (status, body, retry_after) = match fault {
+        Fault::Rejected(failure, rejection) => passed_on(failure, *rejection, &words),
+        Fault::Refused(_)
+        | Fault::Failed(_)
+        | Fault::ClientGone
+        | Fault::Cut(_)
+        | Fault::Shutdown
+        | Fault::Panicked => (words.status, words.envelope().body(), None),
+    };
+    let retry_after = retry_after.or_else(|| (status == 503).then(|| RETRY_SECONDS.into()));
+    answer(session, call, Answer { status, body, retry_after }).await
+}
+
+/// What a client sees of a provider's error answer: its status and words where they are about the
+/// call, ours where they are about our account or not in a form that can be shown.
+fn passed_on(
+    failure: Failure,
+    rejection: Rejection,
+    words: &Words,
+) -> (u16, Bytes, Option<HeaderValue>) {
+    match failure {
+        Failure::Request | Failure::RateLimited | Failure::Server => {
+            let body = rejection
+                .body
+                .unwrap_or_else(|| words.with_status(rejection.status).envelope().body());
+            (rejection.status, body, rejection.retry_after)
+        }
+        Failure::Resolve
+        | Failure::Connect
+        | Failure::Stale
+        | Failure::Reset
+        | Failure::HeadTimeout
+        | Failure::Protocol
+        | Failure::Credential
+        | Failure::Redirect => (words.status, words.envelope().body(), None),
+    }
+}
+
+/// A whole JSON answer of the gateway's own.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+    pub(crate) retry_after: Option<HeaderValue>,
+}
+
+/// Writes a whole JSON answer in one go.
+pub(crate) async fn answer(
+    session: &mut ServerSession,
+    call: &mut Call,
+    answer: Answer,
+) -> Result<()> {
+    let Answer { status, body, retry_after } = answer;
+    let mut head = head(status, call)?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    if let Some(value) = retry_after {
+        head.insert_header(header::RETRY_AFTER, value)?;
+    }
+    let unread = !session.is_body_done();
+    if unread && !session.is_http2() {
+        session.set_keepalive(None);
+    }
+    call.status = status;
+    let tasks = vec![HttpTask::Header(Box::new(head), false), HttpTask::Body(Some(body), true)];
+    session.response_duplex_vec(tasks).await?;
+    if unread { linger(session).await } else { Ok(()) }
+}
+
+/// The head that all answers begin with.
+pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut head = ResponseHeader::build(status, Some(10))?;
+    head.insert_header("x-request-id", call.id.to_string())?;
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    if let Some(target) = call.target() {
+        head.insert_header("x-tokenroute-target", &**target)?;
+    }
+    Ok(head)
+}
+
+/// Frames a body of unknown length as the client's HTTP version wants it.
+pub(crate) fn frame_open_ended(
+    session: &mut ServerSession,
+    head: &mut ResponseHeader,
+) -> Result<()> {
+    if session.req_header().version == Version::HTTP_11 {
+        head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+    } else if !session.is_http2() {
+        session.set_keepalive(None);
+    }
+    Ok(())
+}
+
+/// Reads what is left of a refused body, within bounds, so that the client reads the answer.
+async fn linger(session: &mut ServerSession) -> Result<()> {
+    let drain = async {
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(Some(part)) = session.read_request_body().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whether all of it came does not matter: the answer has been sent.
+    let _drained = timeout(LINGER_MAX, drain).await;
+    Ok(())
+}
+
+/// Ends an answer that has begun so that nobody takes it for a whole one: an error event on a
+/// stream, then the connection breaks without a final chunk.
+async fn break_off(session: &mut ServerSession, call: &Call, words: &Words) -> Box<Error> {
+    if call.streamed {
+        let event = words.envelope().event();
+        if let Err(error) =
+            session.response_duplex_vec(vec![HttpTask::Body(Some(event), false)]).await
+        {
+            return error;
+        }
+    }
+    closed("the answer was broken off")
+}
+
+#[expect(clippy::unnecessary_box_returns, reason = "the form in which Pingora takes errors")]
+fn closed(why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, why)
+}

@@ -1,0 +1,153 @@
+//! The body of a request: read frame by frame, scanned as it arrives, kept by reference.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_timeout::timeout;
+use tokenroute_domain::admission::Refusal;
+use tokenroute_wire::request::{Frames, Malformed, Name, Scanner};
+
+use crate::reply::Fault;
+use crate::snapshot::Limits;
+
+/// A body on its way.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) scanner: Scanner,
+    pub(crate) frames: Frames,
+    /// Whether the client has sent all of it.
+    pub(crate) ended: bool,
+    limits: Limits,
+    since: Instant,
+    share: Share,
+}
+
+/// Bytes of all bodies that are held now, so that together they have a bound.
+#[derive(Debug, Default)]
+pub(crate) struct Buffered(AtomicU64);
+
+/// One body's share of them; given back when dropped.
+#[derive(Debug)]
+struct Share {
+    all: Arc<Buffered>,
+    bytes: u64,
+}
+
+impl Share {
+    /// Takes `bytes` in all for this body; `false` if there is no room.
+    fn resize(&mut self, bytes: u64, max: u64) -> bool {
+        let (more, less) = (bytes.saturating_sub(self.bytes), self.bytes.saturating_sub(bytes));
+        self.bytes = bytes;
+        self.all.0.fetch_sub(less, Ordering::AcqRel);
+        self.all.0.fetch_add(more, Ordering::AcqRel).saturating_add(more) <= max || more == 0
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+impl Request {
+    pub(crate) fn new(limits: Limits, all: &Arc<Buffered>) -> Self {
+        Self {
+            scanner: Scanner::new(),
+            frames: Frames::new(),
+            ended: false,
+            limits,
+            since: Instant::now(),
+            share: Share { all: Arc::clone(all), bytes: 0 },
+        }
+    }
+
+    /// Reads until the call can be decided on: to the end of a body up to `stream_after_bytes`,
+    /// else until its model is known.
+    pub(crate) async fn read_head(&mut self, session: &mut ServerSession) -> Result<(), Fault> {
+        while !self.ended && !self.is_decidable() {
+            self.read_more(session).await?;
+        }
+        Ok(())
+    }
+
+    fn is_decidable(&self) -> bool {
+        self.frames.end() > self.limits.stream_after_bytes && self.scanner.facts().model.is_some()
+    }
+
+    /// Reads and scans one more frame.
+    pub(crate) async fn read_more(&mut self, session: &mut ServerSession) -> Result<(), Fault> {
+        let frame = self.next_frame(session).await?;
+        let verdict = match &frame {
+            Some(frame) => self.scanner.feed(frame),
+            None => self.scanner.finish(),
+        };
+        verdict.map_err(|malformed| Fault::Refused(refusal(malformed)))?;
+        match frame {
+            Some(frame) => self.frames.push(frame),
+            None => self.ended = true,
+        }
+        if self.frames.end() > self.limits.body_bytes_max {
+            return Err(Fault::Refused(Refusal::BodyTooLarge));
+        }
+        self.hold()
+    }
+
+    async fn next_frame(&self, session: &mut ServerSession) -> Result<Option<Bytes>, Fault> {
+        if self.since.elapsed() > self.limits.body_total {
+            return Err(Fault::Refused(Refusal::BodyTimeout));
+        }
+        match timeout(self.limits.body_idle, session.read_request_body()).await {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::ReadTimedout => {
+                Err(Fault::Refused(Refusal::BodyTimeout))
+            }
+            Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::InvalidHTTPHeader => {
+                Err(Fault::Refused(Refusal::BadRequest))
+            }
+            Ok(Err(_)) => Err(Fault::ClientGone),
+            Err(_) => Err(Fault::Refused(Refusal::BodyTimeout)),
+        }
+    }
+
+    /// The name of the model that is asked for.
+    pub(crate) fn model(&self) -> Result<&str, Refusal> {
+        match self.scanner.facts().model.as_ref().map(|model| &model.name) {
+            Some(Name::Text(name)) => Ok(name),
+            // Half a surrogate pair is in no table.
+            Some(Name::Unpaired) => Err(Refusal::ModelNotFound),
+            Some(Name::NotText) => Err(Refusal::InvalidValue),
+            None => Err(Refusal::ModelMissing),
+        }
+    }
+
+    /// Accounts for the frames that are held.
+    fn hold(&mut self) -> Result<(), Fault> {
+        if self.share.resize(self.frames.len_bytes(), self.limits.buffered_bytes_max) {
+            Ok(())
+        } else {
+            Err(Fault::Refused(Refusal::Overloaded))
+        }
+    }
+
+    /// Gives up sending the body again once it is longer than what is kept for that.
+    pub(crate) fn forget_sent(&mut self, sent: u64) {
+        if self.frames.end() > self.limits.replay_bytes_max {
+            self.frames.release_before(sent);
+        }
+    }
+}
+
+fn refusal(malformed: Malformed) -> Refusal {
+    match malformed {
+        Malformed::DuplicateKey => Refusal::DuplicateKey,
+        Malformed::Syntax
+        | Malformed::Incomplete
+        | Malformed::Utf8
+        | Malformed::Depth
+        | Malformed::NumberTooLong => Refusal::InvalidJson,
+        Malformed::MemberTooLong => Refusal::InvalidValue,
+    }
+}

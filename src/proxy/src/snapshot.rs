@@ -1,0 +1,255 @@
+//! The immutable view that a call keeps: one generation of providers, routes and limits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use pingora_core::upstreams::peer::HttpPeer;
+use secrecy::{ExposeSecret, SecretString};
+use tokenroute_domain::catalog::{Catalog, ProviderIndex, Route};
+use tokenroute_domain::record::Endpoint;
+use tokenroute_wire::envelope;
+use tokenroute_wire::meter::Reasoning;
+
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::resolve::{Host, Resolver};
+
+/// What a snapshot is made of; everything in it has been checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Counts up with each table that was swapped in.
+    pub generation: u64,
+    /// Models and routes. Its provider indices point into `providers`.
+    pub catalog: Catalog,
+    /// Providers, in the order that the catalog's indices mean.
+    pub providers: Vec<ProviderSettings>,
+    /// Bounds on requests.
+    pub limits: Limits,
+}
+
+/// One provider, as configured.
+#[derive(Debug)]
+pub struct ProviderSettings {
+    /// Its name in records, headers and metrics.
+    pub name: Arc<str>,
+    /// Host name or address literal of its base URL.
+    pub host: String,
+    /// Port of its base URL.
+    pub port: u16,
+    /// Whether its base URL is `https`.
+    pub tls: bool,
+    /// Path of its base URL without a final slash, such as `/v1`.
+    pub path: String,
+    /// Our secret for it; `None` for providers that want none.
+    pub credential: Option<SecretString>,
+    /// Whether it understands `stream_options.include_usage`.
+    pub stream_options: bool,
+    /// Whether its `completion_tokens` contain reasoning tokens.
+    pub reasoning: Reasoning,
+    /// What happens upstream when the client leaves.
+    pub on_disconnect: OnDisconnect,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+}
+
+/// What happens upstream when the client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// The connection is closed at once; what was received counts.
+    Cancel,
+    /// The answer is read on, within [`Deadlines::drain`], for its true usage.
+    Drain,
+}
+
+/// How long an upstream may take. All are bounds on waiting, none on the whole answer but `total`.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// TCP and TLS connect.
+    pub connect: Duration,
+    /// From the end of the request to the response head.
+    pub head: Duration,
+    /// Between two reads of a body.
+    pub stall: Duration,
+    /// The whole call, from its head to the end of its answer.
+    pub total: Duration,
+    /// For the rest of an answer whose client has left, with [`OnDisconnect::Drain`].
+    pub drain: Duration,
+    /// How long an unused connection is kept: less than the provider keeps it.
+    pub pool_idle: Duration,
+}
+
+/// Bounds on requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest request body; a longer one is refused with 413.
+    pub body_bytes_max: u64,
+    /// A body up to this length is scanned to its end before dispatch.
+    pub stream_after_bytes: u64,
+    /// Longest body that is kept for another attempt.
+    pub replay_bytes_max: u64,
+    /// Longest pause between two parts of a request body.
+    pub body_idle: Duration,
+    /// Longest time for a whole request body.
+    pub body_total: Duration,
+    /// Longest pause of a client that does not read its answer.
+    pub write_stall: Duration,
+    /// Bytes of all bodies together that may be held at once.
+    pub buffered_bytes_max: u64,
+    /// Calls at once.
+    pub calls_max: usize,
+    /// Bytes of a request's header fields, and their number.
+    pub head_bytes_max: usize,
+    /// Most header fields of a request.
+    pub fields_max: usize,
+    /// Longest request target, in bytes.
+    pub target_bytes_max: usize,
+    /// How long an idle downstream connection is kept.
+    pub keepalive: Duration,
+}
+
+/// One generation, ready for calls.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which one.
+    pub(crate) generation: u64,
+    /// Models and routes.
+    pub(crate) catalog: Catalog,
+    /// Bounds on requests.
+    pub(crate) limits: Limits,
+    providers: Vec<Arc<Provider>>,
+    /// The answer to `GET /v1/models`.
+    pub(crate) models: Bytes,
+    routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
+}
+
+impl Snapshot {
+    /// Makes a snapshot; what can be worked out once is worked out here and not on a call.
+    pub fn new(settings: Settings, resolver: &Resolver, metrics: &Metrics) -> Self {
+        let Settings { generation, catalog, providers, limits } = settings;
+        let models = envelope::models(
+            catalog.listed().iter().map(|one| (&*one.id, one.created, &*one.owner)),
+        );
+        let routes = catalog
+            .patterns()
+            .map(|pattern| (Arc::clone(pattern), Arc::new(metrics.route(pattern))))
+            .collect();
+        let providers =
+            providers.into_iter().map(|one| Arc::new(Provider::new(one, resolver))).collect();
+        metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        Self { generation, catalog, limits, providers, models, routes }
+    }
+
+    /// Which generation this is.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The provider at a catalog's index.
+    pub(crate) fn provider(&self, index: ProviderIndex) -> Option<&Arc<Provider>> {
+        self.providers.get(index.0)
+    }
+
+    /// The answer to `GET /v1/models/{id}`: also for a name that only a prefix answers for.
+    pub(crate) fn model(&self, name: &str) -> Option<Bytes> {
+        let listed = self.catalog.listed();
+        let known = listed.binary_search_by(|one| (*one.id).cmp(name)).ok();
+        if let Some(one) = known.and_then(|place| listed.get(place)) {
+            return Some(envelope::model(&one.id, one.created, &one.owner));
+        }
+        let route = self.catalog.find(name)?;
+        let provider = self.provider(route.targets.first()?.provider)?;
+        Some(envelope::model(name, 0, &provider.name))
+    }
+
+    /// The counters of a route.
+    pub(crate) fn route_metrics(&self, route: &Route) -> Option<&Arc<RouteMetrics>> {
+        self.routes.get(&route.pattern)
+    }
+}
+
+/// One provider, ready for attempts.
+pub(crate) struct Provider {
+    pub(crate) name: Arc<str>,
+    pub(crate) host: Arc<Host>,
+    /// Name for SNI and certificate; empty without TLS.
+    pub(crate) server_name: String,
+    pub(crate) tls: bool,
+    pub(crate) stream_options: bool,
+    pub(crate) reasoning: Reasoning,
+    pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) deadlines: Deadlines,
+    /// Everything of a request's head that no call changes. Holds the credential: never shown.
+    heads: [Bytes; 3],
+    credential: Option<SecretString>,
+    /// What the connector wants to know, made once for an address.
+    pub(crate) peer: ArcSwapOption<(SocketAddr, Arc<HttpPeer>)>,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Provider {
+    fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
+        let head = |path: &str| Bytes::from(request_head(&settings, path));
+        let heads = [head("/chat/completions"), head("/completions"), head("/embeddings")];
+        Self {
+            host: resolver.host(&settings.host, settings.port),
+            server_name: if settings.tls { settings.host.clone() } else { String::new() },
+            tls: settings.tls,
+            stream_options: settings.stream_options,
+            reasoning: settings.reasoning,
+            on_disconnect: settings.on_disconnect,
+            deadlines: settings.deadlines,
+            name: settings.name,
+            heads,
+            credential: settings.credential,
+            peer: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The head of a request but for its framing and its final empty line.
+    pub(crate) fn head(&self, endpoint: Endpoint) -> Option<&Bytes> {
+        let [chat, completions, embeddings] = &self.heads;
+        match endpoint {
+            Endpoint::ChatCompletions => Some(chat),
+            Endpoint::Completions => Some(completions),
+            Endpoint::Embeddings => Some(embeddings),
+            Endpoint::Models | Endpoint::Unknown => None,
+        }
+    }
+
+    /// Whether a text of the provider's gives away our secret.
+    pub(crate) fn leaks_credential(&self, text: &[u8]) -> bool {
+        self.credential.as_ref().is_some_and(|secret| {
+            let secret = secret.expose_secret().as_bytes();
+            !secret.is_empty() && text.windows(secret.len()).any(|window| window == secret)
+        })
+    }
+}
+
+/// The request line and the headers that the gateway sends by itself. Nothing of the client's
+/// head is in it: an allow-list of none.
+fn request_head(settings: &ProviderSettings, path: &str) -> String {
+    let default_port = if settings.tls { 443 } else { 80 };
+    let host = if settings.port == default_port {
+        settings.host.clone()
+    } else {
+        format!("{}:{}", settings.host, settings.port)
+    };
+    let authorization = settings.credential.as_ref().map_or_else(String::new, |secret| {
+        format!("Authorization: Bearer {}\r\n", secret.expose_secret())
+    });
+    format!(
+        "POST {}{path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
+         Accept-Encoding: identity\r\nUser-Agent: tokenroute/{}\r\n",
+        settings.path,
+        env!("CARGO_PKG_VERSION"),
+    )
+}

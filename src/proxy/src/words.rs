@@ -1,0 +1,341 @@
+//! What a client reads of each refusal and failure: status, type, stable reason, sentence, parameter.
+//! `docs/status-codes.md` lists the same for people.
+
+use tokenroute_domain::admission::Refusal;
+use tokenroute_domain::routing::Failure;
+use tokenroute_wire::envelope::Envelope;
+
+/// An error as a client reads it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    pub(crate) status: u16,
+    /// OpenAI's error type.
+    kind: &'static str,
+    /// The stable word for programs.
+    pub(crate) reason: &'static str,
+    message: &'static str,
+    param: Option<&'static str>,
+}
+
+impl Words {
+    /// The same words with a provider's own status.
+    pub(crate) const fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            message: self.message,
+            kind: self.kind,
+            code: self.status,
+            param: self.param,
+            reason: self.reason,
+            request_id: None,
+        }
+    }
+}
+
+const AUTH: &str = "authentication_error";
+const INVALID: &str = "invalid_request_error";
+const UNAVAILABLE: &str = "service_unavailable";
+const UPSTREAM: &str = "upstream_error";
+
+const KEY_MISSING: Words = Words {
+    status: 401,
+    kind: AUTH,
+    reason: "key_missing",
+    message: "No API key was sent. Send it as 'Authorization: Bearer sk-tr-…'.",
+    param: None,
+};
+const KEY_UNKNOWN: Words = Words {
+    status: 401,
+    kind: AUTH,
+    reason: "key_unknown",
+    message: "The API key is not valid. Check that it is complete and has not been revoked.",
+    param: None,
+};
+const KEY_EXPIRED: Words = Words {
+    status: 401,
+    kind: AUTH,
+    reason: "key_expired",
+    message: "The API key has expired. Create a new one.",
+    param: None,
+};
+const KEY_AMBIGUOUS: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "key_ambiguous",
+    message: "More than one API key was sent. Send exactly one.",
+    param: None,
+};
+const INSUFFICIENT_QUOTA: Words = Words {
+    status: 402,
+    kind: "insufficient_quota",
+    reason: "insufficient_quota",
+    message: "The account's balance does not cover this call.",
+    param: None,
+};
+const MODEL_NOT_FOUND: Words = Words {
+    status: 404,
+    kind: INVALID,
+    reason: "model_not_found",
+    message: "The model does not exist or this key may not use it. GET /v1/models lists those that work.",
+    param: Some("model"),
+};
+const MODEL_MISSING: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "model_missing",
+    message: "The request must name a model: \"model\": \"provider/model-id\".",
+    param: Some("model"),
+};
+const INVALID_JSON: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "invalid_json",
+    message: "The body is not one JSON object in UTF-8 of at most 64 levels.",
+    param: None,
+};
+const DUPLICATE_KEY: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "duplicate_key",
+    message: "A member that decides routing or price occurs more than once, or in another case, in the body.",
+    param: None,
+};
+const INVALID_VALUE: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "invalid_value",
+    message: "model, stream, stream_options, n, best_of, max_tokens or max_completion_tokens has a value that it cannot have.",
+    param: None,
+};
+const BODY_TOO_LARGE: Words = Words {
+    status: 413,
+    kind: INVALID,
+    reason: "body_too_large",
+    message: "The body is longer than this gateway accepts.",
+    param: None,
+};
+const UNSUPPORTED_MEDIA: Words = Words {
+    status: 415,
+    kind: INVALID,
+    reason: "unsupported_media",
+    message: "Send the body as plain JSON, not compressed.",
+    param: None,
+};
+const BODY_TIMEOUT: Words = Words {
+    status: 408,
+    kind: INVALID,
+    reason: "body_timeout",
+    message: "The body did not arrive in time.",
+    param: None,
+};
+const HEAD_TOO_LARGE: Words = Words {
+    status: 431,
+    kind: INVALID,
+    reason: "head_too_large",
+    message: "The request's header fields are too many or too long.",
+    param: None,
+};
+const TARGET_TOO_LONG: Words = Words {
+    status: 414,
+    kind: INVALID,
+    reason: "target_too_long",
+    message: "The request's target is too long.",
+    param: None,
+};
+const BAD_REQUEST: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "bad_request",
+    message: "The request is framed or addressed ambiguously.",
+    param: None,
+};
+const PATH_NOT_FOUND: Words = Words {
+    status: 404,
+    kind: INVALID,
+    reason: "path_not_found",
+    message: "No such path. The API begins at /v1.",
+    param: None,
+};
+const METHOD_NOT_ALLOWED: Words = Words {
+    status: 405,
+    kind: INVALID,
+    reason: "method_not_allowed",
+    message: "This path does not have that method.",
+    param: None,
+};
+const OVERLOADED: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "overloaded",
+    message: "The gateway has no room for this call now. Try again shortly.",
+    param: None,
+};
+const KEYS_UNAVAILABLE: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "keys_unavailable",
+    message: "The key cannot be checked now. Try again shortly.",
+    param: None,
+};
+const SHUTTING_DOWN: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "shutting_down",
+    message: "This edge is shutting down. Try again.",
+    param: None,
+};
+const UPSTREAM_UNREACHABLE: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_unreachable",
+    message: "The provider cannot be reached.",
+    param: None,
+};
+const UPSTREAM_RESET: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_reset",
+    message: "The provider closed the connection without an answer.",
+    param: None,
+};
+const UPSTREAM_TIMEOUT: Words = Words {
+    status: 504,
+    kind: UPSTREAM,
+    reason: "upstream_timeout",
+    message: "The provider did not answer in time.",
+    param: None,
+};
+const UPSTREAM_PROTOCOL: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_protocol",
+    message: "The provider's answer could not be understood.",
+    param: None,
+};
+const PROVIDER_AUTH: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "provider_auth",
+    message: "The provider refused this gateway's credential. Your key is fine; the operator has to act.",
+    param: None,
+};
+const PROVIDER_RATE_LIMITED: Words = Words {
+    status: 429,
+    kind: "rate_limit_error",
+    reason: "provider_rate_limited",
+    message: "The provider is rate limiting this gateway.",
+    param: None,
+};
+const UPSTREAM_ERROR: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_error",
+    message: "The provider had a fault.",
+    param: None,
+};
+const UPSTREAM_REDIRECT: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_redirect",
+    message: "The provider redirected, which is not followed.",
+    param: None,
+};
+const REQUEST_REJECTED: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "request_rejected",
+    message: "The provider rejected the request.",
+    param: None,
+};
+const UPSTREAM_CUT: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_cut",
+    message: "The provider broke off its answer. What you have received is incomplete.",
+    param: None,
+};
+const UPSTREAM_STALLED: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_stalled",
+    message: "The provider stopped in the middle of its answer. What you have received is incomplete.",
+    param: None,
+};
+/// The edge goes down before the answer is complete.
+pub(crate) const SHUTDOWN: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "shutdown",
+    message: "This edge was shut down before the answer was complete. Try again.",
+    param: None,
+};
+/// A defect of ours.
+pub(crate) const PANICKED: Words = Words {
+    status: 500,
+    kind: "server_error",
+    reason: "internal_error",
+    message: "The gateway failed on this call.",
+    param: None,
+};
+
+/// What a client reads of a refusal.
+pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
+    match refusal {
+        Refusal::KeyMissing => KEY_MISSING,
+        Refusal::KeyUnknown => KEY_UNKNOWN,
+        Refusal::KeyExpired => KEY_EXPIRED,
+        Refusal::KeyAmbiguous => KEY_AMBIGUOUS,
+        Refusal::InsufficientQuota => INSUFFICIENT_QUOTA,
+        Refusal::ModelNotFound => MODEL_NOT_FOUND,
+        Refusal::ModelMissing => MODEL_MISSING,
+        Refusal::InvalidJson => INVALID_JSON,
+        Refusal::DuplicateKey => DUPLICATE_KEY,
+        Refusal::InvalidValue => INVALID_VALUE,
+        Refusal::BodyTooLarge => BODY_TOO_LARGE,
+        Refusal::UnsupportedMedia => UNSUPPORTED_MEDIA,
+        Refusal::BodyTimeout => BODY_TIMEOUT,
+        Refusal::HeadTooLarge => HEAD_TOO_LARGE,
+        Refusal::TargetTooLong => TARGET_TOO_LONG,
+        Refusal::BadRequest => BAD_REQUEST,
+        Refusal::PathNotFound => PATH_NOT_FOUND,
+        Refusal::MethodNotAllowed => METHOD_NOT_ALLOWED,
+        Refusal::Overloaded => OVERLOADED,
+        Refusal::KeysUnavailable => KEYS_UNAVAILABLE,
+        Refusal::ShuttingDown => SHUTTING_DOWN,
+    }
+}
+
+/// What a client reads of a failure, if no target gave an answer.
+pub(crate) const fn of_failure(failure: Failure) -> Words {
+    match failure {
+        Failure::Resolve | Failure::Connect | Failure::Stale => UPSTREAM_UNREACHABLE,
+        Failure::Reset => UPSTREAM_RESET,
+        Failure::HeadTimeout => UPSTREAM_TIMEOUT,
+        Failure::Protocol => UPSTREAM_PROTOCOL,
+        Failure::Credential => PROVIDER_AUTH,
+        Failure::RateLimited => PROVIDER_RATE_LIMITED,
+        Failure::Server => UPSTREAM_ERROR,
+        Failure::Redirect => UPSTREAM_REDIRECT,
+        Failure::Request => REQUEST_REJECTED,
+    }
+}
+
+/// What a client reads in the middle of an answer that breaks off.
+pub(crate) const fn of_cut(failure: Failure) -> Words {
+    match failure {
+        Failure::HeadTimeout => UPSTREAM_STALLED,
+        Failure::Resolve
+        | Failure::Connect
+        | Failure::Stale
+        | Failure::Reset
+        | Failure::Protocol
+        | Failure::Credential
+        | Failure::RateLimited
+        | Failure::Server
+        | Failure::Redirect
+        | Failure::Request => UPSTREAM_CUT,
+    }
+}
