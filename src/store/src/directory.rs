@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokenroute_domain::id::KeyId;
 use tokenroute_domain::key::{KeyHash, SharedKey};
 use tokenroute_domain::time::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use self::circuit::Circuit;
 use self::counts::{Counts, Event};
@@ -87,6 +87,7 @@ struct Inner {
     options: DirectoryOptions,
     local: Local,
     board: Mutex<Board>,
+    unburied: Notify,
     sql: Circuit,
     sql_reads: Semaphore,
     fills: Semaphore,
@@ -103,6 +104,7 @@ impl Directory {
             local: Local::new(&options),
             options,
             board: Mutex::default(),
+            unburied: Notify::new(),
             sql: Circuit::default(),
             sql_reads: Semaphore::new(SQL_READS_MAX),
             fills: Semaphore::new(FILLS_MAX),

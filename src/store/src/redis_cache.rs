@@ -98,14 +98,15 @@ impl RedisCache {
     /// Marks a key as revoked and tells every edge, within two seconds or not at all.
     /// The database must have been told before: it is the truth, and the net under this message.
     pub async fn announce_revocation(&self, hash: &KeyHash) -> Result<(), RedisFailure> {
-        let connection = match self.link().1 {
+        let (number, standing) = self.link();
+        let connection = match standing {
             Some(connection) => connection,
             None => self.dial().await?,
         };
         let mut both = redis::pipe();
         tombstone(&mut both, hash);
         both.cmd("PUBLISH").arg(CHANNEL).arg(value::hex(hash)).ignore();
-        run(&both, connection, COMMAND_WAIT).await
+        run(&both, connection, COMMAND_WAIT).await.inspect_err(|_failure| self.cut(number))
     }
 
     /// What is cached for that hash.

@@ -3,16 +3,17 @@
 pub(crate) mod keys;
 pub(crate) mod records;
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{SqlStr, Sqlite, Transaction};
 use tokenroute_domain::time::Timestamp;
 
 use crate::Error;
@@ -30,7 +31,9 @@ const OPEN_TRIES: u32 = 20;
 /// The pause between two tries to open.
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+/// Every migration: version, what it brings, and its statements. Released ones are never changed.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql"))];
 
 /// One database, with its schema up to date. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -64,7 +67,7 @@ impl Database {
             .foreign_keys(true);
         let writers = pool(WRITERS_MAX).connect_with(options.clone()).await?;
         let mut migration = writers.begin_with("BEGIN IMMEDIATE").await?;
-        MIGRATIONS.run_direct(None, &mut *migration, false).await?;
+        migrations().run_direct(None, &mut *migration, false).await?;
         migration.commit().await?;
         let readers = pool(READERS_MAX).connect_with(options).await?;
         Ok(Self { readers, writers })
@@ -81,6 +84,19 @@ impl Database {
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Error> {
         Ok(self.writers.begin_with("BEGIN IMMEDIATE").await?)
     }
+}
+
+fn migrations() -> Migrator {
+    let all = MIGRATIONS.iter().map(|(version, brings, statements)| {
+        Migration::new(
+            *version,
+            Cow::Borrowed(*brings),
+            MigrationType::Simple,
+            SqlStr::from_static(statements),
+            false,
+        )
+    });
+    Migrator::with_migrations(all.collect())
 }
 
 fn pool(connections_max: u32) -> SqlitePoolOptions {

@@ -34,6 +34,8 @@ pub(super) struct Board {
     flights: HashMap<KeyHash, Flight>,
     last_number: u64,
     pub(super) revoked: Revocations,
+    /// Revocations read from the database that Redis has not been told again yet.
+    pub(super) unburied: Vec<KeyHash>,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,7 @@ impl Directory {
         let hash = boarded.hash;
         let board = self.board();
         if board.revoked.contains(&hash) {
+            self.0.local.keep_unknown(hash, finding.confirmed);
             return Ok(None);
         }
         if board.is_current(&hash, boarded.number) {
@@ -159,6 +162,7 @@ impl Directory {
         if let Some(redis) = &self.0.redis {
             match self.ask_redis(redis, hash, now).await {
                 Some(Fetched::Key(key, confirmed)) => {
+                    let confirmed = confirmed.min(now);
                     return Ok(Finding { key: Some(key), confirmed, from_sql: false });
                 }
                 Some(Fetched::Revoked) => {

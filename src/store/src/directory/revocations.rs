@@ -33,16 +33,17 @@ impl Revocations {
         self.believed_from.is_some_and(|from| confirmed >= from)
     }
 
-    /// Remembers a revocation. When too many come at once, all are forgotten at the price of
+    /// Remembers a revocation. When too many come at once, the oldest is forgotten at the price of
     /// believing only what is confirmed from now on.
     pub(super) fn insert(&mut self, hash: KeyHash, now: Timestamp) {
         if self.since.contains_key(&hash) {
             return;
         }
         self.prune(now);
-        if self.order.len() >= REVOKED_MAX {
-            self.since.clear();
-            self.order.clear();
+        if self.order.len() >= REVOKED_MAX
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.since.remove(&oldest);
             self.doubt_before(now);
         }
         self.since.insert(hash, now);

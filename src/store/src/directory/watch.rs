@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokenroute_domain::key::KeyHash;
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -73,23 +74,17 @@ impl Directory {
         *seen = Some(epoch);
         for _page in 0..PAGES_MAX {
             let changes = self.0.database.key_changes(epoch, CHANGES_MAX).await?;
-            let mut revoked = Vec::new();
             for change in &changes {
                 if change.revoked {
                     self.0.counts.count(Event::RevocationRead);
                     self.note_revoked(change.hash, now);
-                    revoked.push(change.hash);
+                    self.let_bury(change.hash);
                 } else {
                     self.forget(&change.hash);
                 }
                 epoch = epoch.max(change.epoch);
             }
             *seen = Some(epoch);
-            if let Some(redis) = &self.0.redis
-                && !revoked.is_empty()
-            {
-                self.count_failure(redis.bury(&revoked).await);
-            }
             if changes.len() < usize::try_from(CHANGES_MAX).unwrap_or(usize::MAX) {
                 break;
             }
@@ -126,19 +121,37 @@ impl Directory {
             if connected.is_ok() {
                 tracing::info!("connected to Redis");
                 // What was revoked while Redis was away must not come back with it.
-                let retold = self.board().revoked.latest(RETOLD_MAX);
+                let retold = {
+                    let mut board = self.board();
+                    board.unburied.clear();
+                    board.revoked.latest(RETOLD_MAX)
+                };
                 self.count_failure(redis.bury(&retold).await);
-                self.ping_until_broken(redis).await;
+                self.use_until_broken(redis).await;
                 tracing::warn!("the connection to Redis was given up");
             }
             sleep(REDIS_PAUSE).await;
         }
     }
 
-    async fn ping_until_broken(&self, redis: &RedisCache) {
+    /// Leaves it to the connection's keeper to mark a key as revoked in Redis, so that a slow Redis
+    /// does not keep the next poll waiting.
+    fn let_bury(&self, hash: KeyHash) {
+        let mut board = self.board();
+        if self.0.redis.is_some() && board.unburied.len() < RETOLD_MAX {
+            board.unburied.push(hash);
+            self.0.unburied.notify_one();
+        }
+    }
+
+    async fn use_until_broken(&self, redis: &RedisCache) {
         loop {
             tokio::select! {
                 () = redis.broken() => return,
+                () = self.0.unburied.notified() => {
+                    let unburied = std::mem::take(&mut self.board().unburied);
+                    self.count_failure(redis.bury(&unburied).await);
+                }
                 () = sleep(REDIS_PING) => self.count_failure(redis.ping().await),
             }
         }

@@ -1,0 +1,13 @@
+//! What outlives the process, tried against a real database file and a real Redis server.
+//!
+//! Redis is the machine's `redis-server`, started by the tests on free ports; without it they fail.
+
+mod conformance;
+mod directory;
+mod fake_redis;
+mod outages;
+mod redis_server;
+mod sqlite;
+mod support;
+mod two_edges;
+mod writer;

@@ -1,0 +1,133 @@
+//! What is particular to a SQLite file: its mode, its settings, and several programs over one file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use sqlx::Connection;
+use tokenroute_domain::key::Funding;
+use tokenroute_store::{Database, Error};
+
+use crate::support::{Fresh, T0, account, create_keys, hash};
+
+/// An empty database.
+pub(crate) async fn fresh() -> Fresh {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("state.db")).await.unwrap();
+    Fresh { database, folder }
+}
+
+#[tokio::test]
+async fn every_file_is_its_owners_alone() {
+    let fresh = Fresh::with_account().await;
+    let mut files = 0;
+    for entry in fs::read_dir(fresh.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+        files += 1;
+    }
+    assert!(files >= 2, "the file and its log");
+}
+
+#[tokio::test]
+async fn a_file_that_others_could_read_is_closed_to_them() {
+    let fresh = fresh().await;
+    fresh.database.close().await;
+    fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let database = Database::open(&fresh.path()).await.unwrap();
+    assert_eq!(fs::metadata(fresh.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn what_was_written_outlives_the_process_that_wrote_it() {
+    let fresh = Fresh::with_account().await;
+    create_keys(&fresh.database, 1..2).await;
+    fresh.database.close().await;
+    assert!(matches!(fresh.database.find_key(&hash(1)).await, Err(Error::Unavailable(_))));
+    let database = Database::open(&fresh.path()).await.unwrap();
+    assert!(database.find_key(&hash(1)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_open_a_new_file_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { Database::open(&path).await })
+        })
+        .collect();
+    let mut created = 0;
+    for task in tasks {
+        let database = task.await.unwrap().unwrap();
+        let made = database.create_account(account(), "acme", Funding::Unmetered, T0).await;
+        created += usize::from(made.unwrap());
+    }
+    assert_eq!(created, 1);
+}
+
+#[tokio::test]
+async fn the_log_is_write_ahead_and_its_settings_are_durable() {
+    let fresh = fresh().await;
+    let mut other = fresh.other_program().await;
+    let mode: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut other).await.unwrap();
+    assert_eq!(mode, "wal");
+    other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let text = "certainly no database ".repeat(300);
+    fs::write(&path, &text).unwrap();
+    assert!(matches!(Database::open(&path).await, Err(Error::Corrupt(_))));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    let nowhere = folder.path().join("missing").join("state.db");
+    assert!(matches!(Database::open(&nowhere).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_newer_programs_schema_is_refused() {
+    let fresh = fresh().await;
+    fresh.database.close().await;
+    let mut other = fresh.other_program().await;
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, x'00', 0)",
+    )
+    .execute(&mut other)
+    .await
+    .unwrap();
+    other.close().await.unwrap();
+    assert!(matches!(Database::open(&fresh.path()).await, Err(Error::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_an_error_and_never_an_unknown_key() {
+    let fresh = Fresh::with_account().await;
+    create_keys(&fresh.database, 1..2).await;
+    let mut other = fresh.other_program().await;
+    sqlx::query("UPDATE api_keys SET expires = -5").execute(&mut other).await.unwrap();
+    assert!(matches!(fresh.database.find_key(&hash(1)).await, Err(Error::Corrupt(_))));
+    sqlx::query("UPDATE api_keys SET expires = NULL, id = 'nonsense'")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    assert!(matches!(fresh.database.find_key(&hash(1)).await, Err(Error::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_lock_that_stays_is_waited_for_in_vain_and_then_told() {
+    let fresh = Fresh::with_account().await;
+    let mut other = fresh.other_program().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let made = fresh.database.create_key(&crate::support::new_key(1)).await;
+    assert!(matches!(made, Err(Error::Unavailable(_))));
+    assert!(fresh.database.find_key(&hash(1)).await.unwrap().is_none(), "readers do not wait");
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    create_keys(&fresh.database, 1..2).await;
+}

@@ -1,0 +1,90 @@
+//! The record writer: every record, once, whatever the database does meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokenroute_store::{RecordWriter, WriterGauges};
+use tokio::sync::mpsc;
+
+use crate::support::{Fresh, eventually, record};
+
+async fn join(writer: JoinHandle<usize>) -> usize {
+    tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
+}
+
+async fn calls(fresh: &Fresh) -> HashSet<String> {
+    let stored = fresh.database.records_after(0, 1_000_000).await.unwrap();
+    let calls: HashSet<_> = stored.iter().map(|record| record.call.clone()).collect();
+    assert_eq!(calls.len(), stored.len(), "no call has two records");
+    calls
+}
+
+#[tokio::test]
+async fn everything_sent_is_durable_when_the_thread_has_ended() {
+    let fresh = Fresh::with_account().await;
+    let gauges = Arc::new(WriterGauges::default());
+    let (sender, receiver) = mpsc::channel(64);
+    let writer =
+        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
+    for number in 0..2_000 {
+        sender.send(record(number)).await.unwrap();
+    }
+    drop(sender);
+    assert_eq!(join(writer).await, 0);
+    assert_eq!(calls(&fresh).await.len(), 2_000);
+    assert_eq!((gauges.written(), gauges.backlog(), gauges.retries()), (2_000, 0, 0));
+}
+
+#[tokio::test]
+async fn a_lone_record_is_written_without_waiting_for_more() {
+    let fresh = Fresh::with_account().await;
+    let (sender, receiver) = mpsc::channel(64);
+    let writer = RecordWriter::spawn(fresh.database.clone(), receiver, Arc::default()).unwrap();
+    sender.send(record(1)).await.unwrap();
+    eventually("it is there", async || calls(&fresh).await.len() == 1).await;
+    drop(sender);
+    assert_eq!(join(writer).await, 0);
+}
+
+/// The lock is held until a try has failed, which takes longer than a statement waits for a lock.
+#[tokio::test]
+async fn a_database_locked_by_another_program_costs_no_record() {
+    let fresh = Fresh::with_account().await;
+    let gauges = Arc::new(WriterGauges::default());
+    let mut other = fresh.other_program().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let (sender, receiver) = mpsc::channel(64);
+    let writer =
+        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
+    for number in 0..64 {
+        sender.send(record(number)).await.unwrap();
+    }
+    eventually("a try has failed", async || gauges.retries() > 0).await;
+    assert!(gauges.backlog() > 0 && gauges.written() == 0);
+    assert!(calls(&fresh).await.is_empty());
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    eventually("all are written", async || gauges.written() == 64).await;
+    drop(sender);
+    assert_eq!(join(writer).await, 0);
+    assert_eq!(calls(&fresh).await.len(), 64);
+}
+
+#[tokio::test]
+async fn records_sent_before_a_shutdown_survive_a_lock_that_outlasts_it() {
+    let fresh = Fresh::with_account().await;
+    let gauges = Arc::new(WriterGauges::default());
+    let mut other = fresh.other_program().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let (sender, receiver) = mpsc::channel(64);
+    let writer =
+        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
+    for number in 0..10 {
+        sender.send(record(number)).await.unwrap();
+    }
+    drop(sender);
+    eventually("a try has failed", async || gauges.retries() > 0).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(join(writer).await, 0);
+    assert_eq!(calls(&fresh).await.len(), 10);
+}
