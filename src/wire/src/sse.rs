@@ -11,9 +11,6 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-#[cfg(test)]
-mod tests;
-
 /// Longest event that is kept until it is whole, in bytes. A longer one passes raw, in parts.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 

@@ -14,6 +14,9 @@ mod tests;
 /// Deepest nesting that is read; the outermost value is at depth 1.
 pub const DEPTH_MAX: u32 = 64;
 
+/// Length of the longest escape: `\uXXXX`.
+const ESCAPE_BYTES_MAX: usize = 6;
+
 /// The text is not JSON, or nests deeper than [`DEPTH_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON text")]
@@ -60,12 +63,14 @@ pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    /// The text may break off: a string that it breaks off in is given as far as it goes.
+    cut: bool,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the start of a text.
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, at: 0, depth: 0, cut: false }
     }
 
     /// A reader of bytes, which must be UTF-8.
@@ -73,7 +78,8 @@ impl<'a> Reader<'a> {
         simdutf8::basic::from_utf8(bytes).map(Self::new).or(Err(Malformed))
     }
 
-    /// A reader of a text that may have been cut anywhere: reads as far as the bytes are UTF-8.
+    /// A reader of a text that may have been cut anywhere: it reads as far as the bytes are UTF-8, gives
+    /// the beginning of a string that was cut, and fails only behind it.
     pub fn of_prefix(bytes: &'a [u8]) -> Self {
         let text = match simdutf8::compat::from_utf8(bytes) {
             Ok(text) => text,
@@ -82,7 +88,7 @@ impl<'a> Reader<'a> {
                 .and_then(|valid| std::str::from_utf8(valid).ok())
                 .unwrap_or_default(),
         };
-        Self::new(text)
+        Self { cut: true, ..Self::new(text) }
     }
 
     /// Offset of the next byte to read.
@@ -164,15 +170,14 @@ impl<'a> Reader<'a> {
             self.at += plain_length(self.rest());
             match self.byte() {
                 Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
+                Some(b'\\') if self.escape().is_ok() => escaped = true,
+                Some(b'\\') | None if self.cut && self.rest().len() < ESCAPE_BYTES_MAX => break,
                 _ => return Err(Malformed),
             }
         }
         let raw = self.text.get(start..self.at).ok_or(Malformed)?;
-        self.at += 1;
+        let closed = self.byte() == Some(b'"');
+        self.at = if closed { self.at + 1 } else { self.text.len() };
         Ok(Text { raw, escaped })
     }
 

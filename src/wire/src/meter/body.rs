@@ -135,10 +135,12 @@ impl Body {
         } else if part.len() <= self.kept_bytes_max.saturating_sub(self.kept.len()) {
             self.kept.extend_from_slice(part);
         } else {
-            let kept = mem::take(&mut self.kept);
+            let mut kept = mem::take(&mut self.kept);
+            let (fits, rest) = part.split_at(self.kept_bytes_max.saturating_sub(kept.len()));
+            kept.extend_from_slice(fits);
             let mut tracker = Box::<Tracker>::default();
             tracker.feed(&kept);
-            tracker.feed(part);
+            tracker.feed(rest);
             self.tracker = Some(tracker);
             each(Gathered::Beginning(&kept));
         }

@@ -251,14 +251,14 @@ impl Meter {
     fn gathered(&mut self, gathered: Gathered<'_>) {
         match gathered {
             Gathered::Beginning(bytes) => {
-                // Only the text of it; what else it says is known at its end.
-                let mut reader = Reader::of_prefix(bytes);
-                // It breaks off, so that it is malformed is no news.
-                openai::read(&mut reader, &mut Seen::default(), &mut self.text).unwrap_or_default();
+                self.read_text_so_far(bytes);
                 self.semantic = true;
             }
             Gathered::Whole(bytes, answer) => {
                 let whole = self.read_document(bytes).is_some();
+                if answer && !whole {
+                    self.read_text_so_far(bytes);
+                }
                 self.note_document(whole, answer);
             }
             Gathered::Followed(tracker, answer) => {
@@ -268,6 +268,12 @@ impl Meter {
                 self.note_document(tracker.ended(), answer);
             }
         }
+    }
+
+    /// Reads no more than the text of a document that breaks off: that it does is no news.
+    fn read_text_so_far(&mut self, bytes: &[u8]) {
+        let mut reader = Reader::of_prefix(bytes);
+        openai::read(&mut reader, &mut Seen::default(), &mut self.text).unwrap_or_default();
     }
 
     fn note_document(&mut self, whole: bool, answer: bool) {
