@@ -9,6 +9,8 @@ pub(crate) mod counts;
 mod flights;
 mod local;
 mod revocations;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -35,6 +35,8 @@ const VALUE_BYTES_MAX: i64 = 1024;
 const PIPELINE_MAX: usize = 1024;
 /// Tombstones written in one exchange.
 const TOMBSTONES_MAX: usize = 256;
+/// Characters kept of the reason for a failure.
+const REASON_CHARS_MAX: usize = 64;
 /// Where revocations are published, as hexadecimal hashes.
 const CHANNEL: &str = "tr:keys:revoked";
 
@@ -44,7 +46,7 @@ const CHANNEL: &str = "tr:keys:revoked";
 pub struct BadAddress;
 
 /// Why Redis did not answer. None of them says anything about a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisFailure {
     /// No connection stands; nothing was waited for.
     #[error("Redis is not connected")]
@@ -52,9 +54,10 @@ pub enum RedisFailure {
     /// The answer did not come within its budget.
     #[error("Redis did not answer in time")]
     Late,
-    /// The connection broke, or the server refused the command.
-    #[error("Redis refused a command or broke the connection")]
-    Refused,
+    /// The connection broke, or the server refused the command: its error's first word, such as
+    /// `NOAUTH`, or the kind of the failure. Neither holds an address, a password or a value.
+    #[error("Redis refused a command or broke the connection ({0})")]
+    Refused(String),
 }
 
 /// The keys in one Redis. Clones share its connection.
@@ -227,9 +230,15 @@ async fn in_time<T>(
 ) -> Result<T, RedisFailure> {
     match timeout(budget, exchange).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_may_quote_a_value)) => Err(RedisFailure::Refused),
+        Ok(Err(error)) => Err(refusal(&error)),
         Err(_elapsed) => Err(RedisFailure::Late),
     }
+}
+
+/// The rest of an error may quote what was sent, so only its first word is kept.
+fn refusal(error: &redis::RedisError) -> RedisFailure {
+    let word = error.code().unwrap_or(error.category());
+    RedisFailure::Refused(word.chars().take(REASON_CHARS_MAX).collect())
 }
 
 fn tombstone(pipeline: &mut Pipeline, hash: &KeyHash) {

@@ -130,3 +130,26 @@ fn unsigned(value: i64, place: &'static str) -> Result<u64, Error> {
 fn timestamp(value: i64, place: &'static str) -> Result<Timestamp, Error> {
     unsigned(value, place).map(Timestamp)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_is_durable_patient_and_minds_references() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("state.db")).await.unwrap();
+        for pool in [&database.readers, &database.writers] {
+            let mut connection = pool.acquire().await.unwrap();
+            for (statement, wanted) in [
+                ("PRAGMA synchronous", 2),
+                ("PRAGMA busy_timeout", 2_000),
+                ("PRAGMA foreign_keys", 1),
+            ] {
+                let value: i64 =
+                    sqlx::query_scalar(statement).fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(value, wanted, "{statement}");
+            }
+        }
+    }
+}

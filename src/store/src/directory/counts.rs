@@ -59,6 +59,10 @@ events! {
     StaleServed stale_served,
     /// A call was told that keys cannot be looked up now.
     Unavailable unavailable,
+    /// The database was asked what changed, and answered.
+    Polled polled,
+    /// The database was asked what changed, and did not answer.
+    PollFailed poll_failed,
     /// A revocation was learnt from Redis.
     RevocationHeard revocation_heard,
     /// A revocation was learnt from the database.

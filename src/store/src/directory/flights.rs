@@ -17,7 +17,7 @@ use crate::redis_cache::{Fetched, RedisFailure};
 use crate::{Error, RedisCache};
 
 /// Look-ups under way at the same time; a call that would need one more is told to come back.
-const FLIGHTS_MAX: usize = 4096;
+pub(super) const FLIGHTS_MAX: usize = 4096;
 /// What a look-up may wait for its turn at the database and for the answer.
 const SQL_WAIT: Duration = Duration::from_secs(2);
 /// What a call waits for a look-up. A look-up ends before; this holds even if its task is lost.
@@ -48,6 +48,12 @@ impl Board {
     /// Lets a look-up under way answer its callers, but not be remembered or joined any more.
     pub(super) fn detach(&mut self, hash: &KeyHash) {
         self.flights.remove(hash);
+    }
+
+    /// How many look-ups are under way.
+    #[cfg(test)]
+    pub(super) fn flights(&self) -> usize {
+        self.flights.len()
     }
 
     fn is_current(&self, hash: &KeyHash, number: u64) -> bool {
@@ -194,7 +200,7 @@ impl Directory {
             Ok(Fetched::Revoked) => Event::RedisRevoked,
             Ok(Fetched::Foreign) => Event::RedisForeign,
             Err(RedisFailure::Disconnected) => Event::RedisSkipped,
-            Err(RedisFailure::Late | RedisFailure::Refused) => Event::RedisFailed,
+            Err(RedisFailure::Late | RedisFailure::Refused(_)) => Event::RedisFailed,
         };
         self.0.counts.count(event);
         if event == Event::RedisDoubted { None } else { fetched.ok() }
@@ -242,7 +248,7 @@ impl Directory {
         }
         match redis.fill(hash, key, finding.confirmed).await {
             Ok(()) | Err(RedisFailure::Disconnected) => {}
-            Err(RedisFailure::Late | RedisFailure::Refused) => {
+            Err(RedisFailure::Late | RedisFailure::Refused(_)) => {
                 self.0.counts.count(Event::RedisFailed);
             }
         }

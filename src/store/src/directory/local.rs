@@ -80,3 +80,82 @@ impl Local {
         self.unknown.remove(hash);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokenroute_domain::id::{AccountId, KeyId};
+    use tokenroute_domain::key::{ApiKey, Funding};
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_800_000_000_000_000);
+    const HASH: KeyHash = KeyHash([1; 32]);
+
+    fn key() -> SharedKey {
+        Arc::new(ApiKey {
+            id: KeyId::new(T0, 1),
+            account: AccountId::new(T0, 2),
+            funding: Funding::Unmetered,
+            expires: None,
+        })
+    }
+
+    fn after(seconds: u64) -> Timestamp {
+        T0.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_key_is_fresh_then_stale_then_nothing() {
+        let local = Local::new(&DirectoryOptions::default());
+        assert_eq!(local.recall(&HASH, T0), Memory::Nothing);
+        local.keep(HASH, key(), T0);
+        for (seconds, memory) in [
+            (0, Memory::Fresh(key())),
+            (29, Memory::Fresh(key())),
+            (30, Memory::Stale(key())),
+            (299, Memory::Stale(key())),
+            (300, Memory::Nothing),
+        ] {
+            assert_eq!(local.recall(&HASH, after(seconds)), memory, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_no_key_fresh_and_no_hash_unknown() {
+        let local = Local::new(&DirectoryOptions::default());
+        local.keep(HASH, key(), after(100));
+        assert_eq!(local.recall(&HASH, after(96)), Memory::Fresh(key()), "clocks differ a little");
+        assert_eq!(local.recall(&HASH, T0), Memory::Stale(key()));
+        local.keep_unknown(HASH, after(100));
+        assert_eq!(local.recall(&HASH, T0), Memory::Nothing);
+    }
+
+    #[test]
+    fn a_hash_is_known_or_unknown_and_never_both() {
+        let local = Local::new(&DirectoryOptions::default());
+        local.keep(HASH, key(), T0);
+        local.keep_unknown(HASH, T0);
+        assert_eq!(local.recall(&HASH, T0), Memory::Unknown);
+        assert_eq!(local.recall(&HASH, after(30)), Memory::Nothing);
+        local.keep(HASH, key(), T0);
+        assert_eq!(local.recall(&HASH, T0), Memory::Fresh(key()));
+        local.forget(&HASH);
+        assert_eq!(local.recall(&HASH, T0), Memory::Nothing);
+    }
+
+    #[test]
+    fn a_flood_of_unknown_hashes_is_bounded_and_drives_out_no_key() {
+        let options = DirectoryOptions { unknown_max: 100, ..DirectoryOptions::default() };
+        let local = Local::new(&options);
+        local.keep(HASH, key(), T0);
+        for number in 0..10_000_u32 {
+            let mut other = [2; 32];
+            other[..4].copy_from_slice(&number.to_be_bytes());
+            local.keep_unknown(KeyHash(other), T0);
+        }
+        assert!(local.unknown.len() <= 100);
+        assert_eq!(local.recall(&HASH, T0), Memory::Fresh(key()));
+    }
+}

@@ -75,3 +75,59 @@ impl Revocations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_800_000_000_000_000);
+
+    fn hash(number: usize) -> KeyHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        KeyHash(hash)
+    }
+
+    #[test]
+    fn a_cold_edge_believes_nothing_and_one_that_has_caught_up_everything() {
+        let mut revocations = Revocations::default();
+        assert!(!revocations.believes(Timestamp(u64::MAX)));
+        revocations.complete();
+        assert!(revocations.believes(Timestamp(0)));
+    }
+
+    #[test]
+    fn an_edge_that_could_not_read_all_believes_what_is_confirmed_from_then_on() {
+        let mut revocations = Revocations::default();
+        revocations.doubt_before(T0);
+        revocations.complete();
+        assert!(!revocations.believes(T0));
+        assert!(revocations.believes(T0.plus(CLOCK_SLACK)));
+    }
+
+    #[test]
+    fn what_was_revoked_is_remembered_for_its_time_and_then_makes_room() {
+        let mut revocations = Revocations::default();
+        revocations.insert(hash(1), T0);
+        revocations.insert(hash(1), T0.plus(REMEMBERED / 2));
+        revocations.insert(hash(2), T0.plus(REMEMBERED / 2));
+        assert_eq!(revocations.latest(5), [hash(2), hash(1)]);
+        assert_eq!(revocations.latest(1), [hash(2)]);
+        revocations.insert(hash(3), T0.plus(REMEMBERED));
+        assert!(!revocations.contains(&hash(1)));
+        assert!(revocations.contains(&hash(2)) && revocations.contains(&hash(3)));
+    }
+
+    #[test]
+    fn a_flood_forgets_the_oldest_and_doubts_what_was_confirmed_before() {
+        let mut revocations = Revocations::default();
+        revocations.complete();
+        (0..REVOKED_MAX).for_each(|number| revocations.insert(hash(number), T0));
+        assert!(revocations.believes(T0));
+        revocations.insert(hash(REVOKED_MAX), T0);
+        assert!(!revocations.believes(T0), "hash 0 could come back by an old value");
+        assert!(!revocations.contains(&hash(0)) && revocations.contains(&hash(REVOKED_MAX)));
+        assert_eq!(revocations.since.len(), REVOKED_MAX);
+        assert_eq!(revocations.order.len(), REVOKED_MAX);
+    }
+}

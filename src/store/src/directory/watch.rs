@@ -54,6 +54,7 @@ impl Directory {
         loop {
             ticks.tick().await;
             let polled = self.poll_once(&mut seen, clock()).await;
+            self.0.counts.count(if polled.is_ok() { Event::Polled } else { Event::PollFailed });
             match (&polled, failing) {
                 (Err(failure), false) => {
                     tracing::error!(%failure, "the database cannot be asked for revoked keys");
@@ -115,10 +116,19 @@ impl Directory {
     }
 
     async fn keep_connected(&self, redis: &RedisCache) {
+        let mut told = false;
         loop {
             let connected = redis.connect().await;
+            if let Err(failure) = &connected
+                && !told
+            {
+                tracing::warn!(%failure, "no Redis: keys are read from the database alone");
+                told = true;
+            }
+            let stands = connected.is_ok();
             self.count_failure(connected);
-            if connected.is_ok() {
+            if stands {
+                told = false;
                 tracing::info!("connected to Redis");
                 // What was revoked while Redis was away must not come back with it.
                 let retold = {
@@ -176,7 +186,7 @@ impl Directory {
         loop {
             tokio::select! {
                 message = messages.next() => {
-                    let Some(message) = message else { return Err(RedisFailure::Refused) };
+                    let Some(message) = message else { return Err(RedisFailure::Late) };
                     match read_hash(message.get_payload_bytes()) {
                         Some(hash) => {
                             self.0.counts.count(Event::RevocationHeard);
@@ -193,7 +203,7 @@ impl Directory {
     fn count_failure(&self, result: Result<(), RedisFailure>) {
         match result {
             Ok(()) | Err(RedisFailure::Disconnected) => {}
-            Err(RedisFailure::Late | RedisFailure::Refused) => {
+            Err(RedisFailure::Late | RedisFailure::Refused(_)) => {
                 self.0.counts.count(Event::RedisFailed);
             }
         }

@@ -2,6 +2,13 @@
 //!
 //! Redis is the machine's `redis-server`, started by the tests on free ports; without it they fail.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests fail as tests do"
+)]
+
 mod conformance;
 mod directory;
 mod fake_redis;

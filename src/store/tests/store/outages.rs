@@ -53,9 +53,9 @@ async fn redis_may_stall_and_go_on_under_load_and_every_key_stays_itself() {
             })
             .collect();
         if round % 2 == 0 {
-            redis.stall()
+            redis.stall();
         } else {
-            redis.go_on()
+            redis.go_on();
         }
         for (place, call) in calls.into_iter().enumerate() {
             if place % 7 == 0 {

@@ -11,14 +11,14 @@ use crate::support::eventually;
 pub(crate) struct RedisServer {
     process: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let server = Self { process: spawn(port, &folder), port, _folder: folder };
+        let server = Self { process: spawn(port, &folder), port, folder };
         server.answers().await;
         server
     }
@@ -43,7 +43,7 @@ impl RedisServer {
 
     /// Starts again on the same port, with nothing kept.
     pub(crate) async fn start_again(&mut self) {
-        self.process = spawn(self.port, &self._folder);
+        self.process = spawn(self.port, &self.folder);
         self.answers().await;
     }
 

@@ -69,7 +69,7 @@ async fn many_may_open_a_new_file_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn the_log_is_write_ahead_and_its_settings_are_durable() {
+async fn other_programs_find_a_write_ahead_log() {
     let fresh = fresh().await;
     let mut other = fresh.other_program().await;
     let mode: String =

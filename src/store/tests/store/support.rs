@@ -66,6 +66,14 @@ pub(crate) fn hash(number: u8) -> KeyHash {
     Pepper::new(&[9; 32]).hash(&RawKey::new([number; 32]))
 }
 
+/// The hash of key `number` as Redis names it.
+pub(crate) fn hex(number: u8) -> String {
+    let hash = hash(number).0;
+    let (high, low) = hash.split_at(16);
+    let word = |half: &[u8]| u128::from_be_bytes(half.try_into().unwrap());
+    format!("{:032x}{:032x}", word(high), word(low))
+}
+
 pub(crate) fn new_key(number: u8) -> NewKey<'static> {
     NewKey {
         id: key_id(number),
@@ -114,7 +122,6 @@ pub(crate) fn record(number: u128) -> Record {
 /// A directory that is being watched over, as an edge has one.
 pub(crate) struct Edge {
     pub(crate) directory: Directory,
-    clock: watch::Sender<Timestamp>,
     stop: watch::Sender<bool>,
     watching: JoinHandle<()>,
 }
@@ -123,12 +130,10 @@ impl Edge {
     pub(crate) fn start(database: Database, redis: Option<RedisCache>, poll: Duration) -> Self {
         let options = DirectoryOptions { poll, ..DirectoryOptions::default() };
         let directory = Directory::new(database, redis, options);
-        let (clock, now) = watch::channel(T0);
         let (stop, stopping) = watch::channel(false);
         let watched = directory.clone();
-        let watching =
-            tokio::spawn(async move { watched.watch(move || *now.borrow(), stopping).await });
-        Self { directory, clock, stop, watching }
+        let watching = tokio::spawn(async move { watched.watch(|| T0, stopping).await });
+        Self { directory, stop, watching }
     }
 
     /// An edge whose connection to Redis stands, and which has caught up with the database.
@@ -137,11 +142,8 @@ impl Edge {
         let edge = Self::start(database, Some(redis), poll);
         eventually("Redis is connected", async || edge.directory.redis_connected() == Some(true))
             .await;
+        eventually("the edge has caught up", async || edge.count(Event::Polled) > 0).await;
         edge
-    }
-
-    pub(crate) fn set_clock(&self, now: Timestamp) {
-        self.clock.send_replace(now);
     }
 
     pub(crate) async fn key(&self, number: u8) -> Result<Option<KeyId>, Unavailable> {
