@@ -1,1 +1,102 @@
-//! Tests of `envelope`.
+//! What the edge writes, read by `serde_json`, and what it reads of providers' errors.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NO_KEY: Envelope<'_> = Envelope {
+    message: "The key \"x\"\nis unknown.",
+    kind: "authentication_error",
+    code: 401,
+    param: None,
+    reason: "key_unknown",
+    request_id: None,
+};
+
+fn read(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+#[test]
+fn an_error_has_the_contract_s_shape() {
+    let expected = json!({"error": {
+        "message": NO_KEY.message, "type": "authentication_error", "code": 401, "param": null,
+        "metadata": {"reason": "key_unknown"},
+    }});
+    assert_eq!(read(&NO_KEY.body()), expected);
+    let full = Envelope { param: Some("model"), request_id: Some("01\\J"), ..NO_KEY };
+    let error = &read(&full.body())["error"];
+    assert_eq!(error["param"], "model");
+    assert_eq!(error["metadata"], json!({"reason": "key_unknown", "request_id": "01\\J"}));
+}
+
+#[test]
+fn an_error_in_a_stream_is_one_event_that_ends_its_choice() {
+    let event = NO_KEY.event();
+    let data = event.strip_prefix(b"data: ").unwrap().strip_suffix(b"\n\n").unwrap();
+    assert!(!data.contains(&b'\n'));
+    let chunk = read(data);
+    assert_eq!(chunk["error"], read(&NO_KEY.body())["error"]);
+    assert_eq!(chunk["choices"], json!([{"index": 0, "delta": {}, "finish_reason": "error"}]));
+}
+
+#[test]
+fn models_are_listed() {
+    let entry = json!({"id": "a/b:c", "object": "model", "created": 7, "owned_by": "me \"&\" co"});
+    assert_eq!(read(&model("a/b:c", 7, "me \"&\" co")), entry);
+    assert_eq!(
+        read(&models([("a/b:c", 7, "me \"&\" co"); 2])),
+        json!({"object": "list", "data": [entry, entry]})
+    );
+    assert_eq!(read(&models([])), json!({"object": "list", "data": []}));
+}
+
+#[test]
+fn a_provider_s_error_is_read_as_written() {
+    let body = br#"{"object":"error","error":{"message":"too \u0061 \"long\"","type":"invalid_request_error",
+        "param":null,"code":"context_length_exceeded","inner":{"code":"x"}}}"#;
+    let expected = ProviderError {
+        message: Some(r#""too \u0061 \"long\"""#),
+        kind: Some("\"invalid_request_error\""),
+        code: Some("\"context_length_exceeded\""),
+    };
+    assert_eq!(read_error(body), Some(expected));
+    let text = ProviderError { message: Some("\"no\""), ..ProviderError::default() };
+    assert_eq!(read_error(br#"{"error":"no"}"#), Some(text));
+    let number = ProviderError { code: Some("503"), ..ProviderError::default() };
+    assert_eq!(read_error(br#"{"\u0065rror":{"code":503}}"#), Some(number));
+}
+
+#[test]
+fn what_is_no_error_is_not_taken_for_one() {
+    let long = format!("{{\"error\":\"{}\"}}", "x".repeat(ERROR_BYTES_MAX));
+    let bodies: [&[u8]; 9] = [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b"{\"error\":null}",
+        b"{\"error\":true}",
+        b"{\"error\":\"x\"",
+        b"{\"a\":{\"error\":{}}}",
+        long.as_bytes(),
+    ];
+    for body in bodies {
+        assert_eq!(read_error(body), None, "{:?}", String::from_utf8_lossy(body));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_sound_string(text: String) {
+        let mut out = Vec::new();
+        push_json_string(&mut out, &text);
+        prop_assert_eq!(read(&out), Value::String(text));
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let _ = read_error(&bytes);
+    }
+}
