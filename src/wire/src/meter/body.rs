@@ -66,9 +66,12 @@ impl Body {
 
     /// Takes the next part of the body.
     pub(super) fn feed(&mut self, part: &[u8], each: &mut dyn FnMut(Gathered<'_>)) {
+        let mut part = part;
         if self.shape == Shape::Unknown {
             let blank = |byte: &u8| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte);
-            self.shape = match part.iter().find(|byte| !blank(byte)) {
+            let start = part.iter().position(|byte| !blank(byte)).unwrap_or(part.len());
+            part = part.get(start..).unwrap_or_default();
+            self.shape = match part.first() {
                 None => return,
                 // A line of an event begins with the name of its field or with a colon.
                 Some(b'd' | b'e' | b'i' | b'r' | b':') => Shape::Lines(Line::Name(0)),
