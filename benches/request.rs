@@ -50,7 +50,9 @@ fn measure(criterion: &mut Criterion) {
         group.bench_function("scan", |bencher| bencher.iter(|| scan(black_box(&frames))));
         let scanner = scan(&frames);
         let mut kept = Frames::new();
-        frames.iter().for_each(|frame| kept.push(frame.clone()));
+        for frame in &frames {
+            kept.push(frame.clone());
+        }
         group.bench_function("splice", |bencher| {
             bencher.iter_batched(
                 || Vec::with_capacity(frames.len().saturating_add(4)),

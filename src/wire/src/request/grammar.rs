@@ -93,8 +93,8 @@ enum State {
     Text(Role, Escape),
     /// The rest of a literal, of which so many letters were seen.
     Literal(Literal, usize),
-    /// The rest of a number.
-    Number(Numeral),
+    /// The rest of `Grammar::numeral`.
+    Number,
     /// Nothing but white space.
     End,
 }
@@ -103,6 +103,8 @@ enum State {
 #[derive(Clone, Debug)]
 pub(super) struct Grammar {
     state: State,
+    /// The number that is being read, if one is.
+    numeral: Numeral,
     depth: u32,
     /// One bit an open object (1) or array (0), the innermost lowest.
     objects: u64,
@@ -111,7 +113,13 @@ pub(super) struct Grammar {
 
 impl Grammar {
     pub(super) fn new() -> Self {
-        Self { state: State::Document, depth: 0, objects: 0, offset: 0 }
+        Self {
+            state: State::Document,
+            numeral: Numeral::default(),
+            depth: 0,
+            objects: 0,
+            offset: 0,
+        }
     }
 
     /// How many bytes were taken.
@@ -134,7 +142,7 @@ impl Grammar {
         while !rest.is_empty() {
             let used = match self.state {
                 State::Text(role, escape) => self.take_text(role, escape, rest, listener)?,
-                State::Number(numeral) => self.take_number(numeral, rest, listener)?,
+                State::Number => self.take_number(rest, listener)?,
                 State::Literal(literal, seen) => {
                     self.take_literal(literal, seen, rest, listener)?
                 }
@@ -190,7 +198,7 @@ impl Grammar {
                 | State::After
                 | State::Text(..)
                 | State::Literal(..)
-                | State::Number(_)
+                | State::Number
                 | State::End,
                 _,
             ) => Err(Malformed::Syntax),
@@ -206,7 +214,8 @@ impl Grammar {
             b't' => State::Literal(Literal::True, 1),
             b'f' => State::Literal(Literal::False, 1),
             b'n' => State::Literal(Literal::Null, 1),
-            _ => State::Number(Numeral::begin(byte).ok_or(Malformed::Syntax)?),
+            _ if self.numeral.begin(byte) => State::Number,
+            _ => return Err(Malformed::Syntax),
         };
         Ok(())
     }
@@ -236,15 +245,11 @@ impl Grammar {
 
     fn take_number(
         &mut self,
-        mut numeral: Numeral,
         bytes: &[u8],
         listener: &mut impl Listener,
     ) -> Result<usize, Malformed> {
-        let Some(used) = numeral.skip(bytes) else {
-            self.state = State::Number(numeral);
-            return Ok(bytes.len());
-        };
-        self.end_value(Kind::Number(numeral.end()?), used, listener)?;
+        let Some(used) = self.numeral.skip(bytes) else { return Ok(bytes.len()) };
+        self.end_value(Kind::Number(self.numeral.end()?), used, listener)?;
         Ok(used)
     }
 

@@ -36,20 +36,32 @@ pub(super) struct Numeral {
     value: Option<u64>,
 }
 
+impl Default for Numeral {
+    fn default() -> Self {
+        Self { part: Part::Minus, negative: false, digits: 0, value: Some(0) }
+    }
+}
+
 impl Numeral {
-    /// A number that begins with `byte`, or `None` if none does.
-    pub(super) fn begin(byte: u8) -> Option<Self> {
-        let mut numeral = Self { part: Part::Minus, negative: false, digits: 0, value: Some(0) };
-        if byte == b'-' {
-            numeral.negative = true;
-            return Some(numeral);
-        }
-        numeral.take(byte).then_some(numeral)
+    /// Begins anew with `byte`. Whether a number can.
+    pub(super) fn begin(&mut self, byte: u8) -> bool {
+        self.part = Part::Minus;
+        self.negative = byte == b'-';
+        self.digits = 0;
+        self.value = Some(0);
+        self.negative || self.take(byte)
     }
 
     /// Reads on. `Some` is how many bytes belong to the number; `None` if all do, so far.
     pub(super) fn skip(&mut self, bytes: &[u8]) -> Option<usize> {
-        bytes.iter().position(|&byte| !self.take(byte))
+        let mut integer = 0;
+        if self.part == Part::Integer {
+            integer = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            bytes.iter().take(integer).for_each(|byte| self.count(*byte));
+        }
+        let rest = bytes.get(integer..).unwrap_or_default();
+        let more = rest.iter().position(|&byte| !self.take(byte))?;
+        Some(integer.saturating_add(more))
     }
 
     /// Takes one more byte, if it belongs to the number.

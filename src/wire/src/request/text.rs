@@ -17,17 +17,22 @@ impl Escape {
     /// Reads on in a string. `Some` is how many bytes belong to it, the closing quote included;
     /// `None` if all of them do and it goes on.
     pub(super) fn skip(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        let mut rest = bytes;
+        let mut specials = Specials::new(bytes);
+        let mut at = 0_usize;
         loop {
             if *self == Self::Outside {
-                let Some(at) = find_special(rest) else { return Ok(None) };
-                rest = rest.get(at..).unwrap_or_default();
+                let Some(found) = specials.find(at) else { return Ok(None) };
+                at = found;
             }
-            let Some((&byte, after)) = rest.split_first() else { return Ok(None) };
-            rest = after;
+            let Some(&byte) = bytes.get(at) else { return Ok(None) };
+            at = at.saturating_add(1);
             *self = match (*self, byte) {
-                (Self::Outside, b'"') => return Ok(Some(bytes.len().saturating_sub(rest.len()))),
-                (Self::Outside, b'\\') => Self::Backslash,
+                (Self::Outside, b'"') => return Ok(Some(at)),
+                (Self::Outside, b'\\') => {
+                    let whole = escape_len(bytes.get(at..).unwrap_or_default());
+                    at = at.saturating_add(whole.unwrap_or(0));
+                    if whole.is_some() { Self::Outside } else { Self::Backslash }
+                }
                 (Self::Backslash, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
                 | (Self::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Self::Outside,
                 (Self::Backslash, b'u') => Self::Hex(4),
@@ -42,47 +47,105 @@ impl Escape {
     }
 }
 
-/// How many bytes are looked at in one step where nothing special stands.
+/// How many of the bytes after a backslash belong to its escape; `None` if that takes a closer
+/// look, because it is faulty or not all there.
+#[inline]
+fn escape_len(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Some(1),
+        [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
+            Some(5)
+        }
+        _ => None,
+    }
+}
+
+/// How many bytes are looked at in one step, one bit of `Specials::marks` each.
 const BLOCK_BYTES: usize = 64;
 
-/// The first byte that is a quote, a backslash or a control character.
-fn find_special(bytes: &[u8]) -> Option<usize> {
-    let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
-    let plain = blocks.iter().take_while(|block| is_plain(block)).count();
-    let skipped = plain.saturating_mul(BLOCK_BYTES);
-    let rest = bytes.get(skipped..)?;
-    let (words, tail) = rest.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let found = mark_specials(u64::from_le_bytes(*word));
-        if found != 0 {
-            let within = usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
-            return Some(skipped.saturating_add(index.saturating_mul(8)).saturating_add(within));
+/// How many are looked at first, since most strings are short.
+const FIRST_BYTES: usize = 16;
+
+/// Where the quotes, backslashes and control characters of some bytes stand.
+struct Specials<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins that `marks` is of.
+    start: usize,
+    /// One bit for each byte of the block, the first one lowest.
+    marks: u64,
+    /// Where the next block begins.
+    end: usize,
+}
+
+impl<'a> Specials<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        match bytes.first_chunk::<FIRST_BYTES>() {
+            Some(first) => Self { bytes, start: 0, marks: mark(first), end: FIRST_BYTES },
+            None => Self { bytes, start: 0, marks: 0, end: 0 },
         }
     }
-    let at = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f))?;
-    Some(bytes.len().saturating_sub(tail.len()).saturating_add(at))
+
+    /// The first one that is not before `at`. To be asked with rising offsets.
+    fn find(&mut self, at: usize) -> Option<usize> {
+        let within = u32::try_from(at.saturating_sub(self.start)).unwrap_or(u32::MAX);
+        let ahead = self.marks.checked_shr(within).unwrap_or(0);
+        if ahead != 0 {
+            return Some(at.saturating_add(first_bit(ahead)));
+        }
+        let start = at.max(self.end);
+        let (blocks, tail) = self.bytes.get(start..)?.as_chunks::<BLOCK_BYTES>();
+        let plain = blocks.iter().take_while(|block| is_plain(block)).count();
+        self.start = start.saturating_add(plain.saturating_mul(BLOCK_BYTES));
+        self.end = self.start.saturating_add(BLOCK_BYTES);
+        self.marks = blocks.get(plain).map_or_else(|| mark(&pad(tail)), mark);
+        (self.marks != 0).then(|| self.start.saturating_add(first_bit(self.marks)))
+    }
+}
+
+fn first_bit(marks: u64) -> usize {
+    usize::try_from(marks.trailing_zeros()).unwrap_or(0)
+}
+
+/// A last block, filled up with spaces, which are nothing special.
+fn pad(tail: &[u8]) -> [u8; BLOCK_BYTES] {
+    let mut block = [b' '; BLOCK_BYTES];
+    for (place, byte) in block.iter_mut().zip(tail) {
+        *place = *byte;
+    }
+    block
 }
 
 /// Whether a block has nothing special. Without branches, so that it is compiled to vectors.
 #[inline]
 fn is_plain(block: &[u8; BLOCK_BYTES]) -> bool {
     let special =
-        |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+        |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < b' ');
     block.iter().fold(0, |found, &byte| found | special(byte)) == 0
 }
 
-/// Sets the highest bit of bytes that are special. Exact up to the first one that is, in
-/// little-endian order: a borrow runs only upwards from there.
+/// One bit for each byte of a block, set if it is special.
 #[inline]
-fn mark_specials(word: u64) -> u64 {
+fn mark<const BYTES: usize>(block: &[u8; BYTES]) -> u64 {
+    // Brings the lowest bits of eight bytes together in the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let (words, _) = block.as_chunks::<8>();
+    words.iter().rev().fold(0, |marks, word| {
+        let specials = mark_word(u64::from_le_bytes(*word)) >> 7;
+        (marks << 8) | (specials.wrapping_mul(GATHER) >> 56)
+    })
+}
+
+/// Sets the highest bit of each byte that is special.
+#[inline]
+fn mark_word(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * 0x22);
-    let backslash = word ^ (ONES * 0x5c);
-    ((quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash)
-        | (word.wrapping_sub(ONES * 0x20) & !word))
-        & HIGHS
+    const LOWS: u64 = ONES * 0x7f;
+    // The highest bit of each byte is set if the byte is not 0; no carry leaves a byte.
+    let present = |word: u64| (word & LOWS).wrapping_add(LOWS) | word;
+    let quote = present(word ^ (ONES * 0x22));
+    let backslash = present(word ^ (ONES * 0x5c));
+    let control = present(word & (ONES * 0xe0));
+    !(quote & backslash & control) & (ONES * 0x80)
 }
 
 /// A string held half a surrogate pair.
