@@ -18,8 +18,9 @@ use tokenroute_domain::time::Timestamp;
 
 use crate::Error;
 
-/// Connections that read at the same time.
-const READERS_MAX: u32 = 16;
+/// Connections that read at the same time: one for each look-up of the directory, and some for the
+/// polls and listings that must not wait behind them.
+const READERS_MAX: u32 = 20;
 /// Connections that write: the record writer's and everybody else's. SQLite lets them take turns.
 const WRITERS_MAX: u32 = 2;
 /// How long a statement waits for another connection's lock.

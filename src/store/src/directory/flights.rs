@@ -50,6 +50,11 @@ impl Board {
         self.flights.remove(hash);
     }
 
+    /// [`Self::detach`] for every look-up.
+    pub(super) fn detach_all(&mut self) {
+        self.flights.clear();
+    }
+
     /// How many look-ups are under way.
     #[cfg(test)]
     pub(super) fn flights(&self) -> usize {
@@ -113,7 +118,7 @@ impl Directory {
     }
 
     /// Where the result of this hash's look-up will be; `None` if there are too many look-ups.
-    fn board_flight(
+    pub(super) fn board_flight(
         &self,
         hash: &KeyHash,
         now: Timestamp,
@@ -136,6 +141,8 @@ impl Directory {
         let (result, landing) = watch::channel(None);
         board.last_number = number;
         board.flights.insert(*hash, Flight { number, landing: landing.clone() });
+        // A runtime that is shutting down drops the task at once, and that takes the lock.
+        drop(board);
         let boarded = Boarded { directory: self.clone(), hash: *hash, number };
         tokio::spawn(fly(boarded, now, result));
         Some(landing)

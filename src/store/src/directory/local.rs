@@ -75,6 +75,10 @@ impl Local {
         self.unknown.insert(hash, now);
     }
 
+    pub(super) fn forget_unknown(&self) {
+        self.unknown.clear();
+    }
+
     pub(super) fn forget(&self, hash: &KeyHash) {
         self.known.remove(hash);
         self.unknown.remove(hash);

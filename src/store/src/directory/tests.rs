@@ -121,6 +121,21 @@ async fn a_look_up_whose_runtime_ends_leaves_nobody_waiting() {
     assert!(directory.find(&HASH, T0).await.unwrap().is_some());
 }
 
+#[tokio::test]
+async fn a_look_up_that_cannot_even_begin_leaves_nothing_behind() {
+    let (_folder, directory) = directory().await;
+    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = other.handle().clone();
+    other.shutdown_background();
+    let landing = {
+        let _inside = handle.enter();
+        directory.board_flight(&HASH, T0).unwrap()
+    };
+    assert!(landing.has_changed().is_err(), "nobody will ever answer");
+    assert_eq!(directory.board().flights(), 0);
+    assert!(directory.find(&HASH, T0).await.unwrap().is_some());
+}
+
 #[test]
 fn every_event_has_a_word_and_a_counter_of_its_own() {
     let counts = Counts::default();

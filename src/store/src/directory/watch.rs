@@ -94,7 +94,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads the recent revocations, so that older values in Redis can be believed or doubted rightly.
+    /// Reads the recent revocations, so that older values in Redis can be believed or doubted rightly,
+    /// and returns the epoch from which on polls see every change.
     async fn catch_up(&self, now: Timestamp) -> Result<i64, Error> {
         let epoch = self.0.database.key_epoch().await?;
         let micros = u64::try_from(REMEMBERED.as_micros()).unwrap_or(u64::MAX);
@@ -103,7 +104,10 @@ impl Directory {
         let revoked = self.0.database.revoked_since(since, limit).await?;
         let all = revoked.len() < REVOKED_MAX;
         let mut board = self.board();
-        for hash in revoked {
+        // A key may have been created after it was tried here and before `epoch` was read.
+        board.detach_all();
+        self.0.local.forget_unknown();
+        for hash in revoked.into_iter().rev() {
             board.revoked.insert(hash, now);
             self.0.local.keep_unknown(hash, now);
         }
@@ -186,7 +190,9 @@ impl Directory {
         loop {
             tokio::select! {
                 message = messages.next() => {
-                    let Some(message) = message else { return Err(RedisFailure::Late) };
+                    let Some(message) = message else {
+                        return Err(RedisFailure::Refused("closed".to_owned()));
+                    };
                     match read_hash(message.get_payload_bytes()) {
                         Some(hash) => {
                             self.0.counts.count(Event::RevocationHeard);

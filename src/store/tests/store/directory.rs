@@ -91,6 +91,22 @@ async fn a_key_that_is_created_after_it_was_tried_works_elsewhere_with_the_next_
 }
 
 #[tokio::test]
+async fn a_key_that_was_tried_and_created_before_the_first_poll_works_with_it() {
+    let fresh = Fresh::with_account().await;
+    let directory = unwatched(&fresh);
+    assert_eq!(directory.find(&hash(1), T0).await, Ok(None));
+    create_keys(&fresh.database, 1..2).await;
+    assert_eq!(directory.find(&hash(1), T0).await, Ok(None), "as it is remembered");
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let watched = directory.clone();
+    let watching = tokio::spawn(async move { watched.watch(|| T0, stopping).await });
+    eventually("the new key works", async || directory.find(&hash(1), T0).await.unwrap().is_some())
+        .await;
+    drop(stop);
+    watching.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_expired_key_is_found_for_the_caller_to_judge() {
     let fresh = Fresh::with_account().await;
     let key = tokenroute_store::NewKey { expires: Some(after(1)), ..crate::support::new_key(1) };

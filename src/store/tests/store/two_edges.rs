@@ -10,9 +10,27 @@ use crate::support::{Edge, Fresh, T0, after, create_keys, eventually, hash, hex,
 /// How often edges poll in tests that wait for a poll.
 const OFTEN: Duration = Duration::from_millis(20);
 
-/// The name of a key's value in Redis.
-async fn names(redis: &RedisServer) -> Vec<String> {
-    redis.ask(&["KEYS", "tr:key:*"]).await.unwrap()
+/// The name and the value of the key that Redis holds, once it does.
+async fn filled(redis: &RedisServer) -> (String, String) {
+    let mut names: Vec<String> = Vec::new();
+    eventually("Redis is filled", async || {
+        names = redis.ask(&["KEYS", "tr:key:*"]).await.unwrap();
+        !names.is_empty()
+    })
+    .await;
+    let name = names.remove(0);
+    let value = redis.ask(&["GET", &name]).await.unwrap();
+    (name, value)
+}
+
+/// Waits until so many edges hear what is published.
+async fn listening(redis: &RedisServer, edges: u64) {
+    eventually("the edges listen", async || {
+        let listeners: (String, u64) =
+            redis.ask(&["PUBSUB", "NUMSUB", "tr:keys:revoked"]).await.unwrap();
+        listeners.1 == edges
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -22,11 +40,10 @@ async fn what_one_edge_read_the_other_finds_in_redis() {
     let one = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(one.key(1).await, Ok(Some(key_id(1))));
-    eventually("Redis is filled", async || !names(&redis).await.is_empty()).await;
+    let (name, _value) = filled(&redis).await;
     assert_eq!(two.key(1).await, Ok(Some(key_id(1))));
     assert_eq!((two.count(Event::RedisHit), two.count(Event::SqlRead)), (1, 0));
-    let name = &names(&redis).await[0];
-    let seconds: i64 = redis.ask(&["TTL", name]).await.unwrap();
+    let seconds: i64 = redis.ask(&["TTL", &name]).await.unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
     let reads = two.count(Event::SqlRead);
     two.key_at(1, after(29)).await.unwrap();
@@ -43,12 +60,7 @@ async fn a_revocation_on_one_edge_is_heard_by_the_other() {
     create_keys(&fresh.database, 1..3).await;
     let one = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
-    eventually("both listen", async || {
-        let listeners: (String, u64) =
-            redis.ask(&["PUBSUB", "NUMSUB", "tr:keys:revoked"]).await.unwrap();
-        listeners.1 == 2
-    })
-    .await;
+    listening(&redis, 2).await;
     for edge in [&one, &two] {
         assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     }
@@ -67,12 +79,7 @@ async fn a_program_that_only_revokes_is_heard_too() {
     let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
-    eventually("the edge listens", async || {
-        let listeners: (String, u64) =
-            redis.ask(&["PUBSUB", "NUMSUB", "tr:keys:revoked"]).await.unwrap();
-        listeners.1 == 1
-    })
-    .await;
+    listening(&redis, 1).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     let hash = fresh.database.revoke_key(key_id(1), T0).await.unwrap().unwrap();
     RedisCache::new(&redis.address()).unwrap().announce_revocation(&hash).await.unwrap();
@@ -87,9 +94,7 @@ async fn a_key_revoked_while_redis_is_down_is_refused_everywhere_and_stays_refus
     let one = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
     assert_eq!(one.key(1).await, Ok(Some(key_id(1))));
-    eventually("Redis is filled", async || !names(&redis).await.is_empty()).await;
-    let name = names(&redis).await.remove(0);
-    let old: String = redis.ask(&["GET", &name]).await.unwrap();
+    let (name, old) = filled(&redis).await;
     assert_eq!(two.key(1).await, Ok(Some(key_id(1))));
     redis.kill();
     assert!(one.directory.revoke(key_id(1), T0).await.unwrap(), "the database is what counts");
@@ -113,9 +118,7 @@ async fn a_cold_edge_does_not_believe_an_old_value_of_a_revoked_key() {
     create_keys(&fresh.database, 1..2).await;
     let warm = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(warm.key(1).await, Ok(Some(key_id(1))));
-    eventually("Redis is filled", async || !names(&redis).await.is_empty()).await;
-    let name = names(&redis).await.remove(0);
-    let old: String = redis.ask(&["GET", &name]).await.unwrap();
+    let (name, old) = filled(&redis).await;
     warm.stop().await;
 
     // Revoked by a program that cannot reach Redis, and Redis comes back with what it had.
@@ -156,9 +159,7 @@ async fn what_was_not_written_for_this_hash_is_ignored() {
     create_keys(&fresh.database, 1..3).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
-    eventually("Redis is filled", async || !names(&redis).await.is_empty()).await;
-    let name = names(&redis).await.remove(0);
-    let foreign: String = redis.ask(&["GET", &name]).await.unwrap();
+    let (_name, foreign) = filled(&redis).await;
     edge.stop().await;
 
     let cold = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;

@@ -4,10 +4,34 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use sqlx::SqliteConnection;
+use tokenroute_domain::record::Record;
 use tokenroute_store::{RecordWriter, WriterGauges};
 use tokio::sync::mpsc;
 
 use crate::support::{Fresh, eventually, record};
+
+type Started = (mpsc::Sender<Record>, Arc<WriterGauges>, JoinHandle<usize>);
+
+fn start(fresh: &Fresh) -> Started {
+    let gauges = Arc::new(WriterGauges::default());
+    let (sender, receiver) = mpsc::channel(64);
+    let writer = RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges));
+    (sender, gauges, writer.unwrap())
+}
+
+async fn send(sender: &mpsc::Sender<Record>, count: u128) {
+    for number in 0..count {
+        sender.send(record(number)).await.unwrap();
+    }
+}
+
+/// Another program that holds the lock until it commits or rolls back.
+async fn locked(fresh: &Fresh) -> SqliteConnection {
+    let mut other = fresh.other_program().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    other
+}
 
 async fn join(writer: JoinHandle<usize>) -> usize {
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
@@ -23,13 +47,8 @@ async fn calls(fresh: &Fresh) -> HashSet<String> {
 #[tokio::test]
 async fn everything_sent_is_durable_when_the_thread_has_ended() {
     let fresh = Fresh::with_account().await;
-    let gauges = Arc::new(WriterGauges::default());
-    let (sender, receiver) = mpsc::channel(64);
-    let writer =
-        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
-    for number in 0..2_000 {
-        sender.send(record(number)).await.unwrap();
-    }
+    let (sender, gauges, writer) = start(&fresh);
+    send(&sender, 2_000).await;
     drop(sender);
     assert_eq!(join(writer).await, 0);
     assert_eq!(calls(&fresh).await.len(), 2_000);
@@ -39,9 +58,8 @@ async fn everything_sent_is_durable_when_the_thread_has_ended() {
 #[tokio::test]
 async fn a_lone_record_is_written_without_waiting_for_more() {
     let fresh = Fresh::with_account().await;
-    let (sender, receiver) = mpsc::channel(64);
-    let writer = RecordWriter::spawn(fresh.database.clone(), receiver, Arc::default()).unwrap();
-    sender.send(record(1)).await.unwrap();
+    let (sender, _gauges, writer) = start(&fresh);
+    send(&sender, 1).await;
     eventually("it is there", async || calls(&fresh).await.len() == 1).await;
     drop(sender);
     assert_eq!(join(writer).await, 0);
@@ -51,15 +69,9 @@ async fn a_lone_record_is_written_without_waiting_for_more() {
 #[tokio::test]
 async fn a_database_locked_by_another_program_costs_no_record() {
     let fresh = Fresh::with_account().await;
-    let gauges = Arc::new(WriterGauges::default());
-    let mut other = fresh.other_program().await;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let (sender, receiver) = mpsc::channel(64);
-    let writer =
-        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
-    for number in 0..64 {
-        sender.send(record(number)).await.unwrap();
-    }
+    let mut other = locked(&fresh).await;
+    let (sender, gauges, writer) = start(&fresh);
+    send(&sender, 64).await;
     eventually("a try has failed", async || gauges.retries() > 0).await;
     assert!(gauges.backlog() > 0 && gauges.written() == 0);
     assert!(calls(&fresh).await.is_empty());
@@ -73,15 +85,9 @@ async fn a_database_locked_by_another_program_costs_no_record() {
 #[tokio::test]
 async fn records_sent_before_a_shutdown_survive_a_lock_that_outlasts_it() {
     let fresh = Fresh::with_account().await;
-    let gauges = Arc::new(WriterGauges::default());
-    let mut other = fresh.other_program().await;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let (sender, receiver) = mpsc::channel(64);
-    let writer =
-        RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges)).unwrap();
-    for number in 0..10 {
-        sender.send(record(number)).await.unwrap();
-    }
+    let mut other = locked(&fresh).await;
+    let (sender, gauges, writer) = start(&fresh);
+    send(&sender, 10).await;
     drop(sender);
     eventually("a try has failed", async || gauges.retries() > 0).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
