@@ -65,7 +65,9 @@ fn load(
     terminal: &mut Terminal<'_>,
 ) -> Result<Plan, End> {
     config::load(path, environment).map_err(|problems| {
-        problems.iter().for_each(|problem| terminal.tell(problem));
+        for problem in &problems {
+            terminal.tell(problem);
+        }
         End::Mistaken
     })
 }

@@ -89,18 +89,6 @@ impl Origin {
             Err(_) => self.host == "localhost",
         }
     }
-
-    /// The `Host` header: the host, and the port if it is not the scheme's own.
-    pub(crate) fn authority(&self) -> String {
-        let host = match self.host.parse::<Ipv6Addr>() {
-            Ok(address) => format!("[{address}]"),
-            Err(_) => self.host.clone(),
-        };
-        match (self.tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
-    }
 }
 
 /// Splits `host:port` or `[v6]:port`; the host of an IPv6 address comes without brackets.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{File, Seconds};
-use super::plan::Plan;
+use super::plan::{Plan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
-use super::{Environment, providers, routes, server};
+use super::{Environment, limits, providers, routes, server};
 
 /// Checks what was typed. Relative paths are taken from `folder`, the file's own.
 pub(super) fn check(
@@ -15,46 +15,58 @@ pub(super) fn check(
     folder: &Path,
     environment: Environment<'_>,
 ) -> Result<Plan, Vec<Problem>> {
-    let spoiled = |path: &str| written.spoiled(path);
-    let mut checker =
-        Checker { folder, environment, spoiled: &spoiled, problems: vec![], warnings: vec![] };
-    let plan = plan(&mut checker, &written.file);
-    let Checker { problems: found, warnings, .. } = checker;
-    let mut problems = written.problems.clone();
-    problems.extend(found);
+    let Written { file, problems, warnings } = written;
+    let mut checker = Checker::new(&problems, folder, environment);
+    let plan = plan(&mut checker, &file);
+    let Checker { problems: found, warnings: more, .. } = checker;
+    let plan = Plan { warnings: [warnings, more].concat(), ..plan };
+    unless([problems, found].concat(), plan)
+}
+
+/// Checks only where the state is.
+pub(super) fn check_state(
+    written: Written,
+    folder: &Path,
+    environment: Environment<'_>,
+) -> Result<StatePlan, Vec<Problem>> {
+    let Written { file, mut problems, .. } = written;
+    let concerns = |path: &str| {
+        let section = path.split(['.', '[']).next().unwrap_or_default();
+        ["file", "state_dir", "keys", "redis"].contains(&section)
+    };
+    problems.retain(|problem| concerns(&problem.path));
+    let mut checker = Checker::new(&problems, folder, environment);
+    let state = server::state(&mut checker, &file);
+    let found = checker.problems;
+    unless([problems, found].concat(), state)
+}
+
+/// What was checked, unless there are problems.
+fn unless<T>(mut problems: Vec<Problem>, checked: T) -> Result<T, Vec<Problem>> {
     problems.truncate(PROBLEMS_MAX);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok(Plan { warnings: [written.warnings, warnings].concat(), ..plan })
+    if problems.is_empty() { Ok(checked) } else { Err(problems) }
 }
 
 /// The plan of a file. Where there is a problem a harmless value stands in, so that the rest can be
 /// checked too; such a plan is never handed out.
 fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
-    let state_dir = server::state_dir(checker, file);
-    let pepper_file = match &file.keys.pepper_file {
-        Some(path) => checker.path("keys.pepper_file", path),
-        None => state_dir.join("pepper"),
-    };
+    let state = server::state(checker, file);
     let listen = server::listen(checker, &file.listen);
     let admin = server::admin(checker, &file.admin, listen.address);
-    let redis_url = server::redis_url(checker, &file.redis);
-    let limits = server::limits(checker, &file.limits);
+    let limits = limits::limits(checker, &file.limits);
+    let sizes = limits::sizes(checker, &file.limits);
     let shutdown = server::shutdown(checker, &file.shutdown);
     let log = server::log(checker, &file.log);
-    let names_providers = !file.providers.is_empty();
-    let demo = file.demo.enabled.unwrap_or(!names_providers);
+    let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
     let providers = providers::check(checker, file, demo);
     let catalog = routes::check(checker, file, &providers);
     let providers = providers.into_iter().map(|provider| provider.plan).collect();
     Plan {
-        state_dir,
-        pepper_file,
+        state,
         listen,
         admin,
-        redis_url,
         limits,
+        sizes,
         shutdown,
         log,
         demo,
@@ -68,9 +80,16 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
 pub(super) struct Checker<'a> {
     folder: &'a Path,
     environment: Environment<'a>,
-    spoiled: &'a dyn Fn(&str) -> bool,
+    /// What is known to be wrong before anything is checked.
+    known: &'a [Problem],
     pub problems: Vec<Problem>,
     pub warnings: Vec<String>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(known: &'a [Problem], folder: &'a Path, environment: Environment<'a>) -> Self {
+        Self { folder, environment, known, problems: Vec::new(), warnings: Vec::new() }
+    }
 }
 
 impl Checker<'_> {
@@ -84,8 +103,8 @@ impl Checker<'_> {
     }
 
     /// Whether the setting at `path` was given, but could not be understood.
-    pub(crate) fn spoiled(&self, path: &str) -> bool {
-        (self.spoiled)(path)
+    pub(super) fn spoiled(&self, path: &str) -> bool {
+        self.known.iter().any(|problem| is_within(path, &problem.path))
     }
 
     /// The value of a variable; an empty one counts as unset.
@@ -153,6 +172,11 @@ impl Checker<'_> {
         self.problem(path, format!("must be {}", known.join(" or ")));
         default
     }
+}
+
+/// Whether `path` is `outer` or a part of it.
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// What a number may be.

@@ -91,7 +91,8 @@ pub(crate) struct Redis {
     pub url: Option<SecretString>,
 }
 
-/// `[limits]`; the fields are explained at `plan::Limits`.
+/// `[limits]`; the fields are explained at the proxy's `snapshot::Limits` and at
+/// `plan::Sizes`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
@@ -101,23 +102,24 @@ pub(crate) struct Limits {
     pub replay_bytes_max: Option<i64>,
     pub buffered_bytes_max: Option<i64>,
     pub head_bytes_max: Option<i64>,
-    pub headers_max: Option<i64>,
+    pub fields_max: Option<i64>,
     pub target_bytes_max: Option<i64>,
-    pub calls_in_flight_max: Option<i64>,
+    pub calls_max: Option<i64>,
     pub records_max: Option<i64>,
     pub connections_max: Option<i64>,
     pub requests_per_connection_max: Option<i64>,
-    pub body_seconds: Option<Seconds>,
-    pub body_stall_seconds: Option<Seconds>,
+    pub body_total_seconds: Option<Seconds>,
+    pub body_idle_seconds: Option<Seconds>,
     pub write_stall_seconds: Option<Seconds>,
     pub keepalive_seconds: Option<Seconds>,
 }
 
 /// `[deadlines]`, and `[providers.NAME.deadlines]` where one provider differs; the
-/// fields are explained at `plan::Deadlines`.
+/// fields are explained at the proxy's `snapshot::Deadlines`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "units stand last in every name")]
 pub(crate) struct Deadlines {
     pub connect_seconds: Option<Seconds>,
     pub head_seconds: Option<Seconds>,

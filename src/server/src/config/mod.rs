@@ -7,6 +7,7 @@ mod base;
 mod check;
 mod credential;
 mod file;
+mod limits;
 mod plan;
 mod preset;
 mod price;
@@ -22,11 +23,7 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use base::{Base, Origin};
-pub(crate) use plan::{
-    Deadlines, Dialect, Limits, Listen, Log, LogFormat, LogLevel, ModelPlan, OnDisconnect, Plan,
-    ProviderPlan, Quirks, Reasoning, Shutdown, Tls,
-};
+pub(crate) use plan::{Log, LogFormat, LogLevel, Plan, Shutdown, StatePlan, Tls};
 pub(crate) use problem::Problem;
 pub(crate) use watch::Watch;
 
@@ -45,10 +42,23 @@ pub(crate) fn load(
     path: Option<&Path>,
     environment: Environment<'_>,
 ) -> Result<Plan, Vec<Problem>> {
-    let written = match path {
-        Some(path) => read::path(path)?,
-        None => read::Written::default(),
-    };
-    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
-    check::check(written, folder, environment)
+    check::check(typed(path)?, folder(path), environment)
+}
+
+/// Where a node's state is, whatever is wrong with the rest of its file: the operator's shell does
+/// not have the credentials that the node has.
+pub(crate) fn load_state(
+    path: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<StatePlan, Vec<Problem>> {
+    check::check_state(typed(path)?, folder(path), environment)
+}
+
+fn typed(path: Option<&Path>) -> Result<read::Written, Vec<Problem>> {
+    path.map_or_else(|| Ok(read::Written::default()), read::path)
+}
+
+/// The folder that relative paths are taken from.
+fn folder(path: Option<&Path>) -> &Path {
+    path.and_then(Path::parent).unwrap_or(Path::new(""))
 }

@@ -8,24 +8,24 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::money::Price;
+use tokenroute_proxy::snapshot::{Deadlines, Limits, OnDisconnect, ProviderSettings, Settings};
+use tokenroute_wire::meter::Reasoning;
 
 use super::base::Base;
 
 /// Everything that a node needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Folder of the database and the pepper.
-    pub state_dir: PathBuf,
-    /// The secret that keys are hashed under; made at the first start if it is not there.
-    pub pepper_file: PathBuf,
+    /// Where its state is.
+    pub state: StatePlan,
     /// Where clients connect.
     pub listen: Listen,
     /// Where operators read health and metrics.
     pub admin: SocketAddr,
-    /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
-    pub redis_url: Option<SecretString>,
-    /// Bounds of calls and connections.
+    /// Bounds on requests.
     pub limits: Limits,
+    /// Bounds that the node's queues and listeners are made with.
+    pub sizes: Sizes,
     /// How a node goes down.
     pub shutdown: Shutdown,
     /// What is logged.
@@ -38,6 +38,17 @@ pub(crate) struct Plan {
     pub catalog: Catalog,
     /// What is allowed but unwise, in words for the operator.
     pub warnings: Vec<String>,
+}
+
+/// Where a node's state is: all that the operator's commands need.
+#[derive(Clone, Debug)]
+pub(crate) struct StatePlan {
+    /// Folder of the database and the pepper.
+    pub dir: PathBuf,
+    /// The secret that keys are hashed under; made at the first start if it is not there.
+    pub pepper_file: PathBuf,
+    /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
+    pub redis_url: Option<SecretString>,
 }
 
 /// Where clients connect, and how.
@@ -62,56 +73,16 @@ pub(crate) struct Tls {
     pub key: PathBuf,
 }
 
-/// Bounds of calls and connections, as clients meet them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Longest request body.
-    pub body_bytes_max: u64,
-    /// Bodies up to this length are scanned to their end before they are sent on.
-    pub stream_after_bytes: u64,
-    /// How much of one body is kept to be sent again.
-    pub replay_bytes_max: u64,
-    /// How much of all bodies together is kept.
-    pub buffered_bytes_max: u64,
-    /// Longest request head.
-    pub head_bytes_max: usize,
-    /// Most headers of a request.
-    pub headers_max: usize,
-    /// Longest request target (path and query).
-    pub target_bytes_max: usize,
-    /// Most calls at once.
-    pub calls_in_flight_max: usize,
+/// Bounds that the node's queues and listeners are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "what they bound is a maximum, like in the file")]
+pub(crate) struct Sizes {
     /// Slots of the outbox: records that are not yet in the database.
     pub records_max: usize,
     /// Most client connections at once.
     pub connections_max: usize,
     /// A connection is closed after so many requests.
     pub requests_per_connection_max: u32,
-    /// For a whole request body.
-    pub body: Duration,
-    /// Between two parts of a request body.
-    pub body_stall: Duration,
-    /// Without progress in writing to a client.
-    pub write_stall: Duration,
-    /// Between two requests of a connection.
-    pub keepalive: Duration,
-}
-
-/// How long a provider may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    /// For TCP and TLS together.
-    pub connect: Duration,
-    /// From the end of the request to the head of the answer.
-    pub head: Duration,
-    /// Between two parts of an answer.
-    pub stall: Duration,
-    /// For a whole attempt.
-    pub total: Duration,
-    /// For the rest of an answer whose client has left, where `on_disconnect = "drain"`.
-    pub drain: Duration,
-    /// How long an unused connection is kept; shorter than the provider keeps it.
-    pub pool_idle: Duration,
 }
 
 /// How a node goes down after SIGTERM.
@@ -132,67 +103,25 @@ pub(crate) struct Log {
     pub level: LogLevel,
 }
 
-/// A setting of a closed set of words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// Every value with its word in the file, the default first.
-            pub(crate) const WORDS: &[(&'static str, Self)] = &[$(($word, Self::$variant)),+];
-        }
-    };
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-words!(
-    /// Form of a log line.
-    LogFormat {
-        /// For people.
-        Text = "text",
-        /// One JSON object a line.
-        Json = "json",
-    }
-);
-words!(
-    /// Importance of a log line. Finer ones are not compiled in: they could show secrets.
-    LogLevel {
-        /// Everything.
-        Info = "info",
-        /// What somebody should look at.
-        Warn = "warn",
-        /// What does not work.
-        Error = "error",
-    }
-);
-words!(
-    /// A wire format.
-    Dialect {
-        /// `OpenAI`'s chat completions, completions and embeddings.
-        OpenAi = "openai",
-    }
-);
-words!(
-    /// What becomes of the upstream call when its client leaves.
-    OnDisconnect {
-        /// It is broken off, so that the provider stops.
-        Cancel = "cancel",
-        /// It is read on for its usage, as long as `deadlines.drain` allows.
-        Drain = "drain",
-    }
-);
-words!(
-    /// Where a provider counts reasoning tokens.
-    Reasoning {
-        /// Within `completion_tokens`.
-        Inside = "inside",
-        /// Beside `completion_tokens`.
-        Added = "added",
-        /// Nowhere but in `total_tokens`.
-        ByTotal = "by_total",
-    }
-);
+/// Importance of a log line. Finer ones are not in the program: they could show secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// What does not work.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Everything.
+    Info,
+}
 
 /// A provider.
 #[derive(Clone, Debug)]
@@ -201,27 +130,18 @@ pub(crate) struct ProviderPlan {
     pub name: Arc<str>,
     /// Where it is.
     pub base: Base,
-    /// What it speaks.
-    pub dialect: Dialect,
     /// What we present to it as a bearer token, fit for a header; `None`: nothing.
     pub credential: Option<SecretString>,
-    /// Where it differs.
-    pub quirks: Quirks,
+    /// Whether it accepts `stream_options`.
+    pub stream_options: bool,
+    /// Where it counts reasoning tokens.
+    pub reasoning: Reasoning,
     /// What becomes of its work when a client leaves.
     pub on_disconnect: OnDisconnect,
     /// How long it may take.
     pub deadlines: Deadlines,
     /// What is known of its models.
     pub models: Vec<ModelPlan>,
-}
-
-/// Where a provider differs from others of its dialect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quirks {
-    /// Whether it accepts `stream_options`.
-    pub stream_options: bool,
-    /// Where it counts reasoning tokens.
-    pub reasoning: Reasoning,
 }
 
 /// What is known of a provider's model.
@@ -240,26 +160,56 @@ pub(crate) struct ModelPlan {
 }
 
 impl Plan {
+    /// What a snapshot is made of, given the port of the demo provider.
+    pub(crate) fn settings(&self, generation: u64, demo_port: u16) -> Settings {
+        let providers = self.providers.iter().map(|provider| provider.settings(demo_port));
+        Settings {
+            generation,
+            catalog: self.catalog.clone(),
+            providers: providers.collect(),
+            limits: self.limits,
+        }
+    }
+
     /// The settings that differ in `other` and that a running node cannot take over.
     pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let redis = |plan: &Self| plan.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
-        let (ours, theirs) = (&self.limits, &other.limits);
+        let redis =
+            |plan: &Self| plan.state.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let (ours, theirs) = (self.sizes, other.sizes);
         let changes = [
-            ("state_dir", self.state_dir != other.state_dir),
-            ("keys.pepper_file", self.pepper_file != other.pepper_file),
+            ("state_dir", self.state.dir != other.state.dir),
+            ("keys.pepper_file", self.state.pepper_file != other.state.pepper_file),
+            ("redis", redis(self) != redis(other)),
             ("listen", self.listen != other.listen),
             ("admin", self.admin != other.admin),
-            ("redis", redis(self) != redis(other)),
-            ("log", self.log != other.log),
-            ("demo", self.demo != other.demo),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
             (
                 "limits.requests_per_connection_max",
                 ours.requests_per_connection_max != theirs.requests_per_connection_max,
             ),
-            ("limits.head_bytes_max", ours.head_bytes_max != theirs.head_bytes_max),
+            ("shutdown", self.shutdown != other.shutdown),
+            ("log", self.log != other.log),
+            ("demo", self.demo != other.demo),
         ];
         changes.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+}
+
+impl ProviderPlan {
+    fn settings(&self, demo_port: u16) -> ProviderSettings {
+        let origin = self.base.origin(demo_port);
+        ProviderSettings {
+            name: Arc::clone(&self.name),
+            host: origin.host,
+            port: origin.port,
+            tls: origin.tls,
+            path: origin.path_prefix,
+            credential: self.credential.clone(),
+            stream_options: self.stream_options,
+            reasoning: self.reasoning,
+            on_disconnect: self.on_disconnect,
+            deadlines: self.deadlines,
+        }
     }
 }

@@ -7,11 +7,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokenroute_domain::catalog::is_model_name;
 use tokenroute_domain::money::{Price, Rate};
+use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect};
+use tokenroute_wire::meter::Reasoning;
 
 use super::base::{Base, Origin};
 use super::check::{Bounds, Checker, bounds};
 use super::file::{self, File, Provider};
-use super::plan::{Deadlines, Dialect, ModelPlan, OnDisconnect, ProviderPlan, Quirks, Reasoning};
+use super::plan::{ModelPlan, ProviderPlan};
+use super::problem::Problem;
 use super::{credential, preset, price};
 
 /// The name of the provider that runs in this process.
@@ -26,6 +29,13 @@ const MODELS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
 /// Most tokens that a model may be said to hold.
 const TOKENS_MAX: u64 = 1_000_000_000;
+
+const ON_DISCONNECT: [(&str, OnDisconnect); 2] =
+    [("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
+const REASONING: [(&str, Reasoning); 3] =
+    [("inside", Reasoning::Inside), ("added", Reasoning::Added), ("by_total", Reasoning::ByTotal)];
+/// The wire formats that are spoken.
+const DIALECTS: [(&str, ()); 1] = [("openai", ())];
 
 /// A provider, and what its routes need to know of it.
 pub(super) struct Checked {
@@ -102,17 +112,27 @@ fn check_one(
     let credential = check_credential(checker, path, typed, &preset);
     let base = check_base(checker, (path, name), typed, &preset);
     let dialect = typed.dialect.as_deref().or(preset.dialect.as_deref());
-    let dialect = checker.word(&at("dialect"), dialect, Dialect::WORDS, Dialect::OpenAi);
+    checker.word(&at("dialect"), dialect, &DIALECTS, ());
     let end = typed.on_disconnect.as_deref().or(preset.on_disconnect.as_deref());
     let on_disconnect =
-        checker.word(&at("on_disconnect"), end, OnDisconnect::WORDS, OnDisconnect::Cancel);
-    let quirks = check_quirks(checker, path, &typed.quirks, &preset.quirks);
+        checker.word(&at("on_disconnect"), end, &ON_DISCONNECT, OnDisconnect::Cancel);
+    let quirk = typed.quirks.reasoning.as_deref().or(preset.quirks.reasoning.as_deref());
+    let reasoning = checker.word(&at("quirks.reasoning"), quirk, &REASONING, Reasoning::Inside);
+    let stream_options = typed.quirks.stream_options.or(preset.quirks.stream_options);
     let defaults = deadlines(checker, &at("deadlines"), &preset.deadlines, defaults);
     let deadlines = deadlines(checker, &at("deadlines"), &typed.deadlines, &defaults);
     let models = check_models(checker, path, &typed.models, &preset.models);
     let name = Arc::from(name);
-    let plan =
-        ProviderPlan { name, base, dialect, credential, quirks, on_disconnect, deadlines, models };
+    let plan = ProviderPlan {
+        name,
+        base,
+        credential,
+        stream_options: stream_options.unwrap_or(true),
+        reasoning,
+        on_disconnect,
+        deadlines,
+        models,
+    };
     Checked { plan, open }
 }
 
@@ -207,20 +227,6 @@ fn check_base(
     }
 }
 
-fn check_quirks(
-    checker: &mut Checker<'_>,
-    path: &str,
-    typed: &file::Quirks,
-    preset: &file::Quirks,
-) -> Quirks {
-    let reasoning = typed.reasoning.as_deref().or(preset.reasoning.as_deref());
-    let field = format!("{path}.quirks.reasoning");
-    Quirks {
-        stream_options: typed.stream_options.or(preset.stream_options).unwrap_or(true),
-        reasoning: checker.word(&field, reasoning, Reasoning::WORDS, Reasoning::Inside),
-    }
-}
-
 /// The preset's models, and over them those of the file.
 fn check_models(
     checker: &mut Checker<'_>,
@@ -267,7 +273,9 @@ fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> Mo
     let created = checker.count(&format!("{path}.created"), model.created, bounds(0, 0, 1 << 40));
     let mut problems = Vec::new();
     let price = price::check(path, model, &mut problems);
-    problems.into_iter().for_each(|problem| checker.problem(problem.path, problem.message));
+    for Problem { path, message } in problems {
+        checker.problem(path, message);
+    }
     ModelPlan { id: Arc::from(id), created, price, context_tokens, output_tokens_max }
 }
 
@@ -323,11 +331,11 @@ fn demo_provider(defaults: &Deadlines) -> Checked {
     let plan = ProviderPlan {
         name: Arc::from(DEMO),
         base: Base::Demo,
-        dialect: Dialect::OpenAi,
         credential: None,
-        quirks: Quirks { stream_options: true, reasoning: Reasoning::Inside },
+        stream_options: true,
+        reasoning: Reasoning::Inside,
         on_disconnect: OnDisconnect::Cancel,
-        deadlines: defaults.clone(),
+        deadlines: *defaults,
         models: DEMO_MODELS.into_iter().map(model).collect(),
     };
     Checked { plan, open: false }

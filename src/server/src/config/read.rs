@@ -26,22 +26,10 @@ pub(super) struct Written<T = File> {
     pub warnings: Vec<String>,
 }
 
-impl<T> Written<T> {
-    /// Whether the setting at `path` was given, but could not be understood.
-    pub(crate) fn spoiled(&self, path: &str) -> bool {
-        self.problems.iter().any(|problem| is_within(path, &problem.path))
-    }
-}
-
-/// Whether `path` is `outer` or a part of it.
-fn is_within(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
 /// Reads a file of settings.
 pub(super) fn path(path: &Path) -> Result<Written, Vec<Problem>> {
     let whole = |message: String| vec![Problem::new("file", message)];
-    let text = file(path, FILE_BYTES_MAX).map_err(|why| whole(why))?;
+    let text = file(path, FILE_BYTES_MAX).map_err(whole)?;
     let text = String::from_utf8(text).map_err(|_| whole("is not UTF-8".to_owned()))?;
     let mut written: Written = toml(&text).map_err(|problem| vec![problem])?;
     written.warnings.extend(loose_permissions(path));
@@ -179,7 +167,7 @@ fn join(steps: &[Step]) -> String {
                 }
                 path.push_str(key);
             }
-            Step::Place(place) => path.push_str(&format!("[{place}]")),
+            Step::Place(place) => path.extend(["[", place.to_string().as_str(), "]"]),
         }
     }
     if path.is_empty() { "file".to_owned() } else { path }

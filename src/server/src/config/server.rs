@@ -1,4 +1,4 @@
-//! Checks the sections that are about the node itself: addresses, limits, shutdown, logs, state.
+//! Checks the sections that are about the node itself: state, addresses, shutdown, logs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -11,21 +11,32 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
+use tokenroute_store::RedisCache;
 
 use super::check::{Checker, bounds};
-use super::plan::{Limits, Listen, Log, LogFormat, LogLevel, Shutdown, Tls};
+use super::plan::{Listen, Log, LogFormat, LogLevel, Shutdown, StatePlan, Tls};
 use super::{credential, file, read};
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const THREADS_MAX: u64 = 1024;
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_LEVELS: [(&str, LogLevel); 3] =
+    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info)];
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
+
+/// Where the node's state is.
+pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
+    let dir = state_dir(checker, file);
+    let pepper_file = match &file.keys.pepper_file {
+        Some(path) => checker.path("keys.pepper_file", path),
+        None => dir.join("pepper"),
+    };
+    StatePlan { dir, pepper_file, redis_url: redis_url(checker, &file.redis) }
+}
 
 /// The folder of state: as typed, or the usual place.
-pub(super) fn state_dir(checker: &mut Checker<'_>, file: &file::File) -> PathBuf {
+fn state_dir(checker: &mut Checker<'_>, file: &file::File) -> PathBuf {
     if let Some(typed) = &file.state_dir {
         return checker.path("state_dir", typed);
     }
@@ -117,7 +128,9 @@ fn tls(checker: &mut Checker<'_>, typed: &file::ListenTls) -> Option<Tls> {
             for (path, error) in
                 [("listen.tls.certificate", chain.err()), ("listen.tls.key", signer.err())]
             {
-                error.into_iter().for_each(|why| checker.problem(path, why));
+                if let Some(why) = error {
+                    checker.problem(path, why);
+                }
             }
         }
     }
@@ -125,7 +138,7 @@ fn tls(checker: &mut Checker<'_>, typed: &file::ListenTls) -> Option<Tls> {
 }
 
 /// Where Redis is; `None` if no field says.
-pub(super) fn redis_url(checker: &mut Checker<'_>, typed: &file::Redis) -> Option<SecretString> {
+fn redis_url(checker: &mut Checker<'_>, typed: &file::Redis) -> Option<SecretString> {
     let (path, url) = match (&typed.url, &typed.url_env, &typed.url_file) {
         (None, None, None) => return None,
         (Some(url), None, None) => ("redis.url", Ok(url.clone())),
@@ -141,112 +154,18 @@ pub(super) fn redis_url(checker: &mut Checker<'_>, typed: &file::Redis) -> Optio
             return None;
         }
     };
-    let known = |url: &SecretString| {
-        let text = url.expose_secret();
-        ["redis://", "unix://", "redis+unix://"].into_iter().any(|scheme| {
-            text.strip_prefix(scheme).is_some_and(|rest| {
-                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic())
-            })
-        })
-    };
     match url {
-        Ok(url) if known(&url) => Some(url),
-        Ok(_) => {
-            checker.problem(path, "must start with redis:// or unix://, and hold no spaces");
-            None
+        Ok(url) => {
+            if let Err(why) = RedisCache::new(url.expose_secret()) {
+                checker.problem(path, format!("is {why}"));
+            }
+            Some(url)
         }
         Err(why) => {
             checker.problem(path, why);
             None
         }
     }
-}
-
-/// Bounds of calls and connections.
-pub(super) fn limits(checker: &mut Checker<'_>, typed: &file::Limits) -> Limits {
-    let second = Duration::from_secs;
-    let time = |default| bounds(second(default), Duration::from_millis(10), second(3_600));
-    let limits = Limits {
-        body_bytes_max: checker.count(
-            "limits.body_bytes_max",
-            typed.body_bytes_max,
-            bounds(32 * MIB, 1, GIB),
-        ),
-        stream_after_bytes: checker.count(
-            "limits.stream_after_bytes",
-            typed.stream_after_bytes,
-            bounds(MIB, 0, GIB),
-        ),
-        replay_bytes_max: checker.count(
-            "limits.replay_bytes_max",
-            typed.replay_bytes_max,
-            bounds(8 * MIB, 0, GIB),
-        ),
-        buffered_bytes_max: checker.count(
-            "limits.buffered_bytes_max",
-            typed.buffered_bytes_max,
-            bounds(512 * MIB, MIB, 1024 * GIB),
-        ),
-        head_bytes_max: checker.size(
-            "limits.head_bytes_max",
-            typed.head_bytes_max,
-            bounds(64 * KIB, KIB, MIB),
-        ),
-        headers_max: checker.size("limits.headers_max", typed.headers_max, bounds(100, 10, 256)),
-        target_bytes_max: checker.size(
-            "limits.target_bytes_max",
-            typed.target_bytes_max,
-            bounds(8 * KIB, 256, 64 * KIB),
-        ),
-        calls_in_flight_max: checker.size(
-            "limits.calls_in_flight_max",
-            typed.calls_in_flight_max,
-            bounds(10_000, 1, 1_000_000),
-        ),
-        records_max: checker.size(
-            "limits.records_max",
-            typed.records_max,
-            bounds(65_536, 1, 1_000_000),
-        ),
-        connections_max: checker.size(
-            "limits.connections_max",
-            typed.connections_max,
-            bounds(10_000, 1, 1_000_000),
-        ),
-        requests_per_connection_max: requests_per_connection_max(checker, typed),
-        body: checker.seconds("limits.body_seconds", typed.body_seconds, time(300)),
-        body_stall: checker.seconds(
-            "limits.body_stall_seconds",
-            typed.body_stall_seconds,
-            time(30),
-        ),
-        write_stall: checker.seconds(
-            "limits.write_stall_seconds",
-            typed.write_stall_seconds,
-            time(60),
-        ),
-        keepalive: checker.seconds(
-            "limits.keepalive_seconds",
-            typed.keepalive_seconds,
-            bounds(second(60), second(1), second(3_600)),
-        ),
-    };
-    if limits.stream_after_bytes > limits.body_bytes_max {
-        checker.problem("limits.stream_after_bytes", "must not exceed limits.body_bytes_max");
-    }
-    if limits.body_bytes_max > limits.buffered_bytes_max {
-        checker.problem("limits.buffered_bytes_max", "must not be below limits.body_bytes_max");
-    }
-    limits
-}
-
-fn requests_per_connection_max(checker: &mut Checker<'_>, typed: &file::Limits) -> u32 {
-    let count = checker.count(
-        "limits.requests_per_connection_max",
-        typed.requests_per_connection_max,
-        bounds(1_000, 1, 1_000_000),
-    );
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// How a node goes down.
@@ -271,7 +190,7 @@ pub(super) fn log(checker: &mut Checker<'_>, typed: &file::Log) -> Log {
     let format = typed.format.as_deref();
     let level = typed.level.as_deref();
     Log {
-        format: checker.word("log.format", format, LogFormat::WORDS, LogFormat::Text),
-        level: checker.word("log.level", level, LogLevel::WORDS, LogLevel::Info),
+        format: checker.word("log.format", format, &LOG_FORMATS, LogFormat::Text),
+        level: checker.word("log.level", level, &LOG_LEVELS, LogLevel::Info),
     }
 }

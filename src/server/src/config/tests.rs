@@ -6,8 +6,10 @@ use std::path::Path;
 
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use tokenroute_wire::meter::Reasoning;
 
-use super::{Base, Origin, Plan, Problem, Watch, check, load, preset, read};
+use super::base::{Base, Origin};
+use super::{Plan, Problem, Watch, check, load, load_state, preset, read};
 
 const REFERENCE: &str = include_str!("../../../../conf/tokenroute.toml");
 const SECRET: &str = "canary-7f3a9c-secret";
@@ -51,7 +53,7 @@ fn summary(plan: &Plan) -> String {
     format!(
         "{:?}",
         (
-            (rest.state_dir, rest.pepper_file, rest.listen, rest.admin, rest.redis_url.is_some()),
+            (rest.state, rest.listen, rest.admin, rest.sizes),
             (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
             (routes, rest.catalog.listed(), rest.warnings),
         )
@@ -107,7 +109,7 @@ fn no_secret_shows_in_problems_or_debug() {
         format!("[redis]\nurl = 'redis://{SECRET}"),
         format!("[redis]\nurl = ['{SECRET}']"),
         format!("[limits]\nbody_bytes_max = '{SECRET}'\n[log]\nlevel = '{SECRET}'"),
-        format!("[limits]\nbody_seconds = '{SECRET}, expected {SECRET}'"),
+        format!("[limits]\nbody_total_seconds = '{SECRET}, expected {SECRET}'"),
         format!("[demo]\nenabled = '{SECRET}'"),
         format!("[providers.p]\nbase_url = 'https://u:{SECRET}@h'"),
         format!("[providers.p]\nbase_url = 'https://h'\nquirks.reasoning = '{SECRET}'"),
@@ -124,7 +126,7 @@ fn no_secret_shows_in_problems_or_debug() {
     let written: read::Written = read::toml(&text).unwrap();
     let plan = plan(&text).unwrap();
     assert_eq!(plan.providers[0].credential.as_ref().unwrap().expose_secret(), SECRET);
-    assert!(plan.redis_url.as_ref().unwrap().expose_secret().contains(SECRET));
+    assert!(plan.state.redis_url.as_ref().unwrap().expose_secret().contains(SECRET));
     assert!(!format!("{written:?} {plan:#?}").contains("canary"));
 }
 
@@ -196,8 +198,8 @@ fn collect_missing(path: &str, value: &serde_json::Value, missing: &mut Vec<Stri
 fn without_a_file_the_demo_answers_and_set_keys_bring_providers_up() {
     let alone = load(None, &home).unwrap();
     assert!(alone.demo);
-    assert_eq!(alone.state_dir, Path::new("/home/o/.local/state/tokenroute"));
-    assert_eq!(alone.pepper_file, alone.state_dir.join("pepper"));
+    assert_eq!(alone.state.dir, Path::new("/home/o/.local/state/tokenroute"));
+    assert_eq!(alone.state.pepper_file, alone.state.dir.join("pepper"));
     let listed: Vec<_> = alone.catalog.listed().iter().map(|model| model.id.to_string()).collect();
     assert_eq!(listed, ["demo/echo"]);
     let echo = alone.catalog.find("demo/echo").unwrap();
@@ -214,9 +216,9 @@ fn without_a_file_the_demo_answers_and_set_keys_bring_providers_up() {
     assert_eq!(other.targets[0].upstream_model.as_ref(), "ft:gpt-4o:acme");
     assert_eq!(other.targets[0].price, None);
 
-    let named = plan("[providers.p]\nbase_url = 'https://h'").unwrap();
-    assert!(!named.demo);
-    assert_eq!(named.providers.len(), 1);
+    let closed = plan("[providers.p]\nbase_url = 'https://h'").unwrap();
+    assert!(!closed.demo);
+    assert_eq!(closed.providers.len(), 1);
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn the_state_folder_is_found_by_the_usual_variables() {
         let lookup = |name: &str| {
             set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        load(None, &lookup).map(|plan| plan.state_dir)
+        load(None, &lookup).map(|plan| plan.state.dir)
     };
     assert_eq!(
         dir(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]).unwrap(),
@@ -278,8 +280,8 @@ fn a_file_overrides_its_preset_by_field_and_by_model() {
     let eu = &plan.providers[0];
     let Base::At(origin) = &eu.base else { panic!("{eu:?}") };
     assert_eq!((origin.host.as_str(), origin.path_prefix.as_str()), ("eu.api.openai.com", "/v1"));
-    assert_eq!(eu.quirks.reasoning, super::Reasoning::Added);
-    assert!(eu.quirks.stream_options);
+    assert_eq!(eu.reasoning, Reasoning::Added);
+    assert!(eu.stream_options);
     assert_eq!((eu.deadlines.head.as_millis(), eu.deadlines.stall.as_secs()), (500, 7));
     let price = plan.catalog.find("eu/gpt-4o-mini").unwrap().targets[0].price.unwrap();
     assert_eq!((price.input.0, price.input_cache_read.0), (1_000_000_000, 1_000_000_000));
@@ -319,16 +321,16 @@ fn a_route_of_ones_own_is_listed_and_takes_a_lists_place() {
 #[test]
 fn base_urls_are_read_strictly() {
     let sound = [
-        ("https://api.openai.com/v1", "api.openai.com", 443, "/v1", "api.openai.com"),
-        ("https://API.x.ai:8443/", "api.x.ai", 8443, "", "api.x.ai:8443"),
-        ("http://127.0.0.1:9100/v1/", "127.0.0.1", 9100, "/v1", "127.0.0.1:9100"),
-        ("http://[::1]:80/a/b", "::1", 80, "/a/b", "[::1]"),
-        ("http://vllm_1", "vllm_1", 80, "", "vllm_1"),
+        ("https://api.openai.com/v1", "api.openai.com", 443, "/v1"),
+        ("https://API.x.ai:8443/", "api.x.ai", 8443, ""),
+        ("http://127.0.0.1:9100/v1/", "127.0.0.1", 9100, "/v1"),
+        ("http://[::1]:80/a/b", "::1", 80, "/a/b"),
+        ("http://vllm_1", "vllm_1", 80, ""),
     ];
-    for (url, host, port, prefix, authority) in sound {
+    for (url, host, port, prefix) in sound {
         let origin = Origin::parse(url).unwrap();
         assert_eq!((origin.host.as_str(), origin.port), (host, port), "{url}");
-        assert_eq!((origin.path_prefix.as_str(), origin.authority().as_str()), (prefix, authority));
+        assert_eq!(origin.path_prefix, prefix, "{url}");
         assert_eq!(origin.tls, url.starts_with("https"));
     }
     for url in [
@@ -458,14 +460,30 @@ fn what_needs_a_restart_is_told() {
     let expected = [
         "state_dir",
         "keys.pepper_file",
+        "redis",
         "listen",
         "admin",
-        "redis",
+        "limits.records_max",
         "log",
         "demo",
-        "limits.records_max",
     ];
     assert_eq!(base.needs_restart(&changed), expected);
-    let live = plan("[limits]\ncalls_in_flight_max = 5\n[deadlines]\nhead_seconds = 3").unwrap();
+    let live = plan("[limits]\ncalls_max = 5\n[deadlines]\nhead_seconds = 3").unwrap();
     assert_eq!(base.needs_restart(&live), Vec::<&str>::new());
+}
+
+#[test]
+fn the_state_is_found_in_a_file_whose_rest_is_broken() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("tokenroute.toml");
+    let text =
+        "state_dir = 'state'\n[listen]\nthreads = 'x'\n[providers.p]\ncredential_env = 'NONE'";
+    std::fs::write(&config, text).unwrap();
+    assert!(load(Some(&config), &home).is_err());
+    let state = load_state(Some(&config), &home).unwrap();
+    assert_eq!(state.dir, folder.path().join("state"));
+    std::fs::write(&config, "state_dir = 3\nx = 1\n[redis]\nurls = ''").unwrap();
+    let problems = load_state(Some(&config), &home).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["state_dir", "redis.urls"]);
 }
