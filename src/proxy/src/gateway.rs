@@ -81,6 +81,9 @@ impl Gateway {
         let key = accept::key(headers, &*self.keys, &self.peppers, call.started)
             .await
             .map_err(Fault::Refused)?;
+        if self.ledger.lifecycle.is_closed() {
+            return Err(Fault::Refused(Refusal::ShuttingDown));
+        }
         let calls = self.ledger.lifecycle.calls();
         if calls > snapshot.limits.calls_max || !call.identify(Arc::clone(&key)) {
             return Err(Fault::Refused(Refusal::Overloaded));
@@ -106,7 +109,7 @@ impl Gateway {
     /// Serves a call and answers for whatever went wrong. `Err` ends the connection.
     async fn answer(&self, session: &mut ServerSession) -> Result<()> {
         let mut call = Call::new(&self.ledger);
-        prepare(session, &self.snapshot.load());
+        prepare(session, &self.snapshot.load(), self.ledger.lifecycle.is_ready());
         let served = AssertUnwindSafe(self.serve(session, &mut call)).catch_unwind().await;
         let mut fault = match served {
             Ok(Ok(())) => return Ok(()),
@@ -124,8 +127,10 @@ impl Gateway {
 }
 
 /// Bounds the connection's patience before anything is read from it or written to it.
-fn prepare(session: &mut ServerSession, snapshot: &Snapshot) {
-    if session.get_keepalive().is_some() {
+fn prepare(session: &mut ServerSession, snapshot: &Snapshot, ready: bool) {
+    if !ready {
+        session.set_keepalive(None);
+    } else if session.get_keepalive().is_some() {
         // Without this Pingora keeps a connection for ever after its first request.
         session.set_keepalive(Some(snapshot.limits.keepalive.as_secs().max(1)));
     }

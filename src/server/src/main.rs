@@ -3,11 +3,16 @@
 mod commands;
 mod config;
 mod run;
+mod state;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// glibc's allocator keeps what a wave of streams has used; this one gives it back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An OpenAI-compatible gateway to many model providers.
 #[derive(Debug, Parser)]

@@ -1,0 +1,79 @@
+//! Puts a changed configuration to use: checked whole, swapped whole, or refused whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokenroute_proxy::metrics::Metrics;
+use tokenroute_proxy::resolve::Resolver;
+use tokenroute_proxy::snapshot::Snapshot;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::certificates::Certificates;
+use crate::config::{self, Plan, Watch};
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Who reloads.
+pub(crate) struct Reloader {
+    /// The configuration file; none means the built-in defaults, which only a signal re-reads.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) metrics: Metrics,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) demo_port: u16,
+    /// What is in use.
+    pub(crate) plan: Plan,
+}
+
+impl Reloader {
+    /// Reloads on SIGHUP and when a file has changed, for as long as the process lives.
+    pub(crate) async fn run(mut self, mut watch: Option<Watch>) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            if wait(&mut hangup, watch.as_mut()).await {
+                self.reload();
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let plan = match config::load(self.path.as_deref(), &config::environment) {
+            Ok(plan) => plan,
+            Err(problems) => {
+                self.metrics.reload_failures.inc();
+                for problem in problems {
+                    tracing::error!(%problem, "the configuration was refused; the old one stays");
+                }
+                return;
+            }
+        };
+        for name in self.plan.needs_restart(&plan) {
+            tracing::warn!(setting = name, "changed, but takes effect only at the next start");
+        }
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
+        let generation = self.snapshot.load().generation().saturating_add(1);
+        let settings = plan.settings(generation, self.demo_port);
+        self.snapshot.store(Arc::new(Snapshot::new(settings, &self.resolver, &self.metrics)));
+        self.metrics.reloads.inc();
+        self.plan = plan;
+        tracing::info!(generation, "the configuration was reloaded");
+    }
+}
+
+/// Waits for a reason to reload; `false` if there was none yet.
+async fn wait(hangup: &mut Signal, watch: Option<&mut Watch>) -> bool {
+    tokio::select! {
+        _ = hangup.recv() => {
+            // What the signal is about need not be noticed once more.
+            let _changed = watch.is_some_and(Watch::changed);
+            true
+        }
+        () = tokio::time::sleep(POLL) => watch.is_some_and(Watch::changed),
+    }
+}

@@ -1,0 +1,93 @@
+//! The state folder: the database and the secret that keys are hashed under, for their owner alone.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use tokenroute_domain::key::Pepper;
+
+use crate::config::StatePlan;
+
+/// Name of the database in the state folder.
+const DATABASE: &str = "tokenroute.db";
+/// Length of a pepper file without its line end: 32 bytes in hexadecimal.
+const PEPPER_DIGITS: usize = 64;
+/// Permission bits of everybody but the owner.
+const OTHERS: u32 = 0o077;
+
+/// An opened state folder.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Where the database is.
+    pub(crate) database: PathBuf,
+    /// What keys are hashed under.
+    pub(crate) pepper: Pepper,
+}
+
+/// Opens the state folder of a plan, and makes it and its pepper if they are not there.
+pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
+    let folder = &plan.dir;
+    let describe = || format!("the state folder {}", folder.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(describe)?;
+    ensure!(
+        fs::metadata(folder).with_context(describe)?.mode() & OTHERS == 0,
+        "{} is open to others: chmod 700 it",
+        describe()
+    );
+    let pepper = read_pepper(&plan.pepper_file)
+        .with_context(|| format!("the pepper file {}", plan.pepper_file.display()))?;
+    Ok(State { database: folder.join(DATABASE), pepper })
+}
+
+fn read_pepper(path: &Path) -> anyhow::Result<Pepper> {
+    if !path.exists() {
+        make_pepper(path)?;
+    }
+    ensure!(fs::metadata(path)?.mode() & OTHERS == 0, "is readable by others: chmod 600 it");
+    let text = fs::read_to_string(path)?;
+    let Some(secret) = parse_pepper(text.trim_end()) else {
+        bail!("is not 64 hexadecimal digits; restore it: without it no key works");
+    };
+    Ok(Pepper::new(&secret))
+}
+
+/// Makes a pepper, whole or not at all: a second process that starts at once reads the same one.
+fn make_pepper(path: &Path) -> anyhow::Result<()> {
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret)?;
+    let mut text = String::with_capacity(PEPPER_DIGITS);
+    for byte in secret {
+        write!(text, "{byte:02x}")?;
+    }
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+fn parse_pepper(text: &str) -> Option<[u8; 32]> {
+    if text.len() != PEPPER_DIGITS || !text.is_ascii() {
+        return None;
+    }
+    let mut secret = [0; 32];
+    for (byte, place) in secret.iter_mut().zip((0..PEPPER_DIGITS).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(place..place.saturating_add(2))?, 16).ok()?;
+    }
+    Some(secret)
+}
+
+/// 128 random bits of the operating system.
+pub(crate) fn chance() -> anyhow::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(u128::from_ne_bytes(bytes))
+}
