@@ -163,15 +163,11 @@ impl Drop for Call {
             self.ledger.metrics.calls_without_slot.inc();
             return;
         };
-        let (route, price) = (
-            self.route.take().and_then(|(_, metrics)| metrics),
-            self.target.as_ref().and_then(|(_, price)| *price),
-        );
         let settlement = Settlement {
             record: self.record(),
             slot,
-            price,
-            route,
+            price: self.target.as_ref().and_then(|(_, price)| *price),
+            route: self.route.take().and_then(|(_, metrics)| metrics),
             metrics: self.ledger.metrics.clone(),
         };
         let Some(mut meter) = self.meter.take() else { return settlement.settle(None) };

@@ -115,6 +115,10 @@ impl Relay {
                 Next::Part(part) => {
                     self.take(call, part);
                     self.gather(call);
+                    // A framed body that is all there ends with the same write.
+                    if self.scanner.is_none() && self.exchange.is_done() {
+                        self.end(call)?;
+                    }
                 }
                 Next::End => self.end(call)?,
             }
@@ -293,6 +297,8 @@ impl Relay {
     /// Gives the connection back; one whose provider lingers is waited for elsewhere.
     async fn release(self, connector: &Arc<Connector>) {
         let Self { mut exchange, .. } = self;
+        // The end of the framing has mostly arrived with the last event.
+        let _framing = exchange.read().now_or_never();
         if exchange.is_done() {
             connector.release(exchange).await;
         } else {
