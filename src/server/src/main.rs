@@ -8,7 +8,10 @@ mod state;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use tokenroute_proxy::clock;
+
+use crate::commands::{End, Surroundings, Terminal};
 
 /// glibc's allocator keeps what a wave of streams has used; this one gives it back.
 #[global_allocator]
@@ -18,37 +21,26 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[derive(Debug, Parser)]
 #[command(name = "tokenrouted", version)]
 struct CommandLine {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the gateway.
-    Run(ConfigArgument),
-    /// Check a configuration file and print every problem in it.
-    Check {
-        /// The file to check.
-        file: PathBuf,
-    },
-}
-
-/// Which configuration to use.
-#[derive(Debug, clap::Args)]
-struct ConfigArgument {
-    /// Configuration file; without one the built-in defaults hold.
-    #[arg(long, env = "TOKENROUTE_CONFIG", value_name = "FILE")]
+    /// Configuration file; else the one that `TOKENROUTE_CONFIG` names, else built-in defaults.
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: commands::Command,
 }
 
 fn main() -> ExitCode {
-    let CommandLine { command } = CommandLine::parse();
-    let mut terminal = commands::Terminal::of_process();
-    let done = match command {
-        Command::Run(ConfigArgument { config }) => commands::run(config.as_deref(), &mut terminal),
-        Command::Check { file } => {
-            commands::check::check(&file, &config::environment, &mut terminal)
+    let CommandLine { config, command } = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(usage) => {
+            // Help and version are asked for and come here too.
+            let end = if usage.use_stderr() { End::Mistaken } else { End::Done };
+            return if usage.print().is_ok() { end.into() } else { End::Unable.into() };
         }
     };
-    done.into()
+    let surroundings = Surroundings {
+        config: config.as_deref(),
+        environment: &config::environment,
+        now: clock::now(),
+    };
+    commands::perform(command, surroundings, &mut Terminal::of_process()).into()
 }

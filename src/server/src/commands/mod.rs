@@ -1,13 +1,84 @@
 //! The operator's commands. Each writes to a [`Terminal`] and ends in an [`End`]; none serves calls.
 
-pub(crate) mod check;
+mod check;
+mod clock;
+pub(crate) mod keys;
+mod records;
 
-use std::io::{self, Write};
-use std::path::Path;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Environment, Plan};
-use crate::run;
+use clap::Subcommand;
+use secrecy::ExposeSecret;
+use tokenroute_domain::key::Pepper;
+use tokenroute_domain::time::Timestamp;
+use tokenroute_store::{Database, RedisCache};
+
+use crate::config::{self, Environment, Problem, StatePlan};
+use crate::{run, state};
+
+/// Names the configuration file where `--config` does not.
+const CONFIG_VARIABLE: &str = "TOKENROUTE_CONFIG";
+
+/// What `tokenrouted` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    Run,
+    /// Check a configuration file and print every problem in it.
+    Check {
+        /// The file to check.
+        file: PathBuf,
+    },
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Show the records of calls, the latest last.
+    Records {
+        /// Go on with new records as they come.
+        #[arg(long)]
+        follow: bool,
+        /// How many of the records that are there.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it, this once.
+    Create {
+        /// What its owner calls it.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Who pays; an account that is not there yet is made, and is unmetered.
+        #[arg(long, default_value = keys::ACCOUNT, value_name = "ACCOUNT")]
+        account: String,
+        /// When it stops working. Without this, never.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in_days: Option<u32>,
+    },
+    /// List all keys, the oldest first. Keys themselves are not kept, so they cannot be shown.
+    List {
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key for good.
+    Revoke {
+        /// The key's ID, as `keys list` shows it.
+        id: String,
+    },
+}
 
 /// How a command ended, as its exit code tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,57 +103,167 @@ impl From<End> for ExitCode {
 
 /// Where a command writes.
 pub(crate) struct Terminal<'a> {
-    /// What was asked for, for people and for pipes.
-    pub out: Box<dyn Write + 'a>,
-    /// Everything else that a person should know.
-    pub err: Box<dyn Write + 'a>,
+    out: Box<dyn Write + 'a>,
+    err: Box<dyn Write + 'a>,
+    /// Whether the reader of `out` has left.
+    gone: bool,
 }
 
-impl std::fmt::Debug for Terminal<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Terminal")
+impl<'a> Terminal<'a> {
+    /// `out` is for what was asked for, people and pipes read it; `err` for everything else.
+    pub(crate) fn new(out: impl Write + 'a, err: impl Write + 'a) -> Self {
+        Self { out: Box::new(out), err: Box::new(err), gone: false }
     }
-}
 
-impl Terminal<'static> {
     /// The process's own.
     pub(crate) fn of_process() -> Self {
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()) }
+        Self::new(io::stdout(), io::stderr())
     }
-}
 
-impl Terminal<'_> {
     /// Tells a person something. A terminal that is gone hears nothing, which is no error.
-    fn tell(&mut self, message: impl std::fmt::Display) {
+    fn tell(&mut self, message: impl Display) {
         writeln!(self.err, "{message}").unwrap_or_default();
     }
-}
 
-/// Loads the configuration, or tells what is wrong with it.
-fn load(
-    path: Option<&Path>,
-    environment: Environment<'_>,
-    terminal: &mut Terminal<'_>,
-) -> Result<Plan, End> {
-    config::load(path, environment).map_err(|problems| {
-        for problem in &problems {
-            terminal.tell(problem);
+    /// Tells what is wrong with a configuration.
+    fn mistaken(&mut self, problems: &[Problem]) -> End {
+        for problem in problems {
+            self.tell(problem);
         }
         End::Mistaken
+    }
+
+    /// Tells why the command could not do what it was asked.
+    fn unable(&mut self, error: &dyn Display) -> End {
+        self.tell(error);
+        End::Unable
+    }
+
+    /// Writes a line of what was asked for. `Done` if it was written.
+    fn say(&mut self, line: impl Display) -> End {
+        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            Ok(()) => End::Done,
+            Err(error) => {
+                self.gone = error.kind() == ErrorKind::BrokenPipe;
+                End::Unable
+            }
+        }
+    }
+}
+
+/// A text in a table: without what could move the cursor or forge a line.
+fn cell(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// What commands find around them.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// The configuration file that was named, if any.
+    pub config: Option<&'a Path>,
+    /// The variables that are set.
+    pub environment: Environment<'a>,
+    /// When the command was given.
+    pub now: Timestamp,
+}
+
+/// Does a command. Nothing is left to write to a reader that has left, as `head` does after enough
+/// lines: that is a good end.
+pub(crate) fn perform(
+    command: Command,
+    surroundings: Surroundings<'_>,
+    terminal: &mut Terminal<'_>,
+) -> End {
+    let Surroundings { config, environment, now } = surroundings;
+    let variable = environment(CONFIG_VARIABLE).filter(|value| !value.is_empty());
+    let variable = variable.map(PathBuf::from);
+    let config = config.or(variable.as_deref());
+    let end = match command {
+        Command::Run => serve(config, environment, terminal),
+        Command::Check { file } => check::check(&file, environment, terminal),
+        Command::Keys(command) => {
+            let plan = config::load_state(config, environment);
+            with_stores(plan, terminal, async |stores, terminal| {
+                manage_keys(stores, &command, (now, terminal)).await
+            })
+        }
+        Command::Records { follow, limit, json } => {
+            let follow = follow.then_some(records::POLL);
+            let choice = records::Choice { limit, follow, json };
+            let plan = config::load_state(config, environment);
+            with_stores(plan, terminal, async |stores, terminal| {
+                records::show(&stores.database, choice, terminal).await
+            })
+        }
+    };
+    if terminal.gone { End::Done } else { end }
+}
+
+/// Runs the gateway until it is told to end.
+fn serve(config: Option<&Path>, environment: Environment<'_>, terminal: &mut Terminal<'_>) -> End {
+    let plan = match config::load(config, environment) {
+        Ok(plan) => plan,
+        Err(problems) => return terminal.mistaken(&problems),
+    };
+    match run::run(plan, config) {
+        Ok(()) => End::Done,
+        Err(error) => terminal.unable(&format_args!("{error:#}")),
+    }
+}
+
+/// What the operator's commands work with.
+struct Stores {
+    database: Database,
+    redis: Option<RedisCache>,
+    pepper: Pepper,
+}
+
+/// Opens the stores for one command, and closes them after it.
+fn with_stores<'t>(
+    plan: Result<StatePlan, Vec<Problem>>,
+    terminal: &mut Terminal<'t>,
+    command: impl AsyncFnOnce(&Stores, &mut Terminal<'t>) -> End,
+) -> End {
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(problems) => return terminal.mistaken(&problems),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return terminal.unable(&error),
+    };
+    runtime.block_on(async {
+        let stores = match open(&plan).await {
+            Ok(stores) => stores,
+            Err(error) => return terminal.unable(&format_args!("{error:#}")),
+        };
+        let end = command(&stores, terminal).await;
+        stores.database.close().await;
+        end
     })
 }
 
-/// `tokenrouted run`
-pub(crate) fn run(path: Option<&Path>, terminal: &mut Terminal<'_>) -> End {
-    let plan = match load(path, &config::environment, terminal) {
-        Ok(plan) => plan,
-        Err(end) => return end,
-    };
-    match run::run(plan, path) {
-        Ok(()) => End::Done,
-        Err(error) => {
-            terminal.tell(format_args!("{error:#}"));
-            End::Unable
+async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
+    let state = state::open(plan)?;
+    let redis = plan.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
+    let database = Database::open(&state.database).await?;
+    Ok(Stores { database, redis: redis.transpose()?, pepper: state.pepper })
+}
+
+async fn manage_keys(
+    stores: &Stores,
+    command: &KeysCommand,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
+) -> End {
+    let Stores { database, redis, pepper } = stores;
+    let context = (now, terminal);
+    match command {
+        KeysCommand::Create { name, account, expires_in_days } => {
+            let expires = keys::expiry(*expires_in_days, now);
+            let wish = keys::Wish { name, account, expires };
+            keys::create(database, pepper, wish, context).await
         }
+        KeysCommand::List { json } => keys::list(database, *json, context).await,
+        KeysCommand::Revoke { id } => keys::revoke(database, redis.as_ref(), id, context).await,
     }
 }

@@ -1,0 +1,207 @@
+//! `tokenrouted keys`: makes, lists and revokes API keys. A key itself is shown once and never kept.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokenroute_domain::id::{AccountId, KeyId};
+use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey};
+use tokenroute_domain::time::Timestamp;
+use tokenroute_store::{Database, KeyListing, NewKey, RedisCache};
+
+use super::{End, Terminal, cell, clock};
+
+/// Longest name of a key or an account, in characters.
+const NAME_LEN_MAX: usize = 100;
+/// Keys read from the database at once.
+pub(super) const PAGE: u32 = 500;
+/// The account of the first key, and of keys for which none is named.
+pub(crate) const ACCOUNT: &str = "default";
+/// Seconds in a day.
+const DAY: u64 = 86_400;
+
+/// What a key is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    /// What its owner calls it.
+    pub name: &'a str,
+    /// The name of the account that pays; made if it is not there, unmetered.
+    pub account: &'a str,
+    /// When it stops working, if ever.
+    pub expires: Option<Timestamp>,
+}
+
+/// Makes a key.
+pub(crate) async fn issue(
+    database: &Database,
+    pepper: &Pepper,
+    wish: Wish<'_>,
+    now: Timestamp,
+) -> anyhow::Result<(KeyId, RawKey)> {
+    let mut chance = [0; 32];
+    getrandom::fill(&mut chance)?;
+    let raw = RawKey::new(chance);
+    let account = account(database, wish.account, now).await?;
+    let id = KeyId::new(now, crate::state::chance()?);
+    let key = NewKey {
+        id,
+        account,
+        name: wish.name,
+        hash: pepper.hash(&raw),
+        shown: raw.shown(),
+        created: now,
+        expires: wish.expires,
+    };
+    anyhow::ensure!(database.create_key(&key).await?, "the key was not taken; try again");
+    Ok((id, raw))
+}
+
+/// The account of that name, new if there is none yet.
+async fn account(database: &Database, name: &str, now: Timestamp) -> anyhow::Result<AccountId> {
+    if let Some(account) = database.account_by_name(name).await? {
+        return Ok(account);
+    }
+    let account = AccountId::new(now, crate::state::chance()?);
+    if database.create_account(account, name, Funding::Unmetered, now).await? {
+        return Ok(account);
+    }
+    // Somebody else made it at the same moment.
+    let theirs = database.account_by_name(name).await?;
+    theirs.ok_or_else(|| anyhow::anyhow!("the account was not taken; try again"))
+}
+
+/// `keys create`: prints the key alone on standard output, and what is known of it beside it.
+pub(crate) async fn create(
+    database: &Database,
+    pepper: &Pepper,
+    wish: Wish<'_>,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
+) -> End {
+    for (what, name) in [("name", wish.name), ("account", wish.account)] {
+        if !is_name(name) {
+            terminal.tell(format_args!(
+                "--{what}: write 1 to {NAME_LEN_MAX} characters, none of them a control character"
+            ));
+            return End::Mistaken;
+        }
+    }
+    let (id, raw) = match issue(database, pepper, wish, now).await {
+        Ok(made) => made,
+        Err(error) => return terminal.unable(&format_args!("{error:#}")),
+    };
+    let end = wish.expires.map_or_else(|| "never".to_owned(), clock::seconds);
+    terminal.tell(format_args!(
+        "key {id} \"{}\" of account \"{}\", expires: {end}. It is shown only this once:",
+        wish.name, wish.account
+    ));
+    terminal.say(format_args!("{}", raw.expose()))
+}
+
+/// When a key that is made `now` expires.
+pub(crate) fn expiry(days: Option<u32>, now: Timestamp) -> Option<Timestamp> {
+    days.map(|days| now.plus(Duration::from_secs(u64::from(days).saturating_mul(DAY))))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_LEN_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+/// `keys list`: a table, or one JSON object a line.
+pub(crate) async fn list(
+    database: &Database,
+    json: bool,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
+) -> End {
+    if !json {
+        let heads = ["ID", "KEY", "STATE", "CREATED", "EXPIRES", "ACCOUNT", "NAME"];
+        if terminal.say(format_args!("{}", row(heads))) != End::Done {
+            return End::Unable;
+        }
+    }
+    let mut last = None;
+    loop {
+        let keys = match database.list_keys(last, PAGE).await {
+            Ok(keys) => keys,
+            Err(error) => return terminal.unable(&error),
+        };
+        let Some(end) = keys.last() else { return End::Done };
+        last = Some(end.id);
+        for key in &keys {
+            let line = if json { as_json(key, now) } else { as_row(key, now) };
+            if terminal.say(format_args!("{line}")) != End::Done {
+                return End::Unable;
+            }
+        }
+    }
+}
+
+fn state(key: &KeyListing, now: Timestamp) -> &'static str {
+    match (key.revoked, key.expires) {
+        (Some(_), _) => "revoked",
+        (None, Some(end)) if end <= now => "expired",
+        (None, _) => "active",
+    }
+}
+
+fn row([id, key, state, created, expires, account, name]: [&str; 7]) -> String {
+    let line = format!(
+        "{id:<30}  {key:<11}  {state:<7}  {created:<20}  {expires:<20}  {account:<16}  {name}"
+    );
+    line.trim_end().to_owned()
+}
+
+fn as_row(key: &KeyListing, now: Timestamp) -> String {
+    let (id, shown) = (key.id.to_string(), format!("{}…", cell(&key.shown)));
+    let created = clock::seconds(key.created);
+    let expires = key.expires.map_or_else(|| "never".to_owned(), clock::seconds);
+    let (account, name) = (cell(&key.account_name), cell(&key.name));
+    row([&id, &shown, state(key, now), &created, &expires, &account, &name])
+}
+
+fn as_json(key: &KeyListing, now: Timestamp) -> String {
+    json!({
+        "id": key.id.to_string(),
+        "name": key.name,
+        "account": key.account_name,
+        "shown": key.shown,
+        "state": state(key, now),
+        "created": clock::micros(key.created),
+        "expires": key.expires.map(clock::micros),
+        "revoked": key.revoked.map(clock::micros),
+    })
+    .to_string()
+}
+
+/// `keys revoke`: in the database, and by Redis at once on every edge that shares it.
+pub(crate) async fn revoke(
+    database: &Database,
+    redis: Option<&RedisCache>,
+    id: &str,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
+) -> End {
+    let Some(key) = KeyId::parse(id) else {
+        terminal.tell("that is no key's ID: take one from `keys list`, such as key_01ARZ3…");
+        return End::Mistaken;
+    };
+    match database.revoke_key(key, now).await {
+        Ok(Some(hash)) => {
+            announce(redis, &hash, terminal).await;
+            terminal.say(format_args!("{key} is revoked"))
+        }
+        Ok(None) => {
+            terminal.tell(format_args!("there is no key {key}"));
+            End::Mistaken
+        }
+        Err(error) => terminal.unable(&error),
+    }
+}
+
+/// Tells the edges. If that fails the key is revoked all the same.
+async fn announce(redis: Option<&RedisCache>, hash: &KeyHash, terminal: &mut Terminal<'_>) {
+    let Some(redis) = redis else { return };
+    if let Err(failure) = redis.announce_revocation(hash).await {
+        terminal.tell(format_args!(
+            "warning: {failure}: edges that share this database see it within a second, other \
+             caches of the key end within five minutes"
+        ));
+    }
+}
