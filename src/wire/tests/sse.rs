@@ -1,5 +1,7 @@
 //! The event scanner against another reader of event streams, at every split, and within its bounds.
 
+#![cfg(test)]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokenroute_wire::sse::{Block, EVENT_BYTES_MAX, Piece, Scanner};
@@ -44,15 +46,15 @@ impl Scanned {
 #[expect(single_use_lifetimes, reason = "an unnamed one is not yet allowed here")]
 fn scan<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Scanned {
     let mut scanner = Scanner::new();
-    let mut scanned = Scanned::default();
+    let mut seen = Scanned::default();
     for frame in frames {
-        scanned.add(&scanner.feed(Bytes::copy_from_slice(frame)));
+        seen.add(&scanner.feed(Bytes::copy_from_slice(frame)));
     }
     if let Some(rest) = scanner.finish() {
-        scanned.add(&rest);
+        seen.add(&rest);
     }
-    scanned.longest_block = 0;
-    scanned
+    seen.longest_block = 0;
+    seen
 }
 
 #[test]
@@ -143,13 +145,13 @@ fn a_million_empty_lines_make_few_pieces() {
     for line in [": \n", "\n", ":\r\n", "data:\n", "data: {\"id\"\r"] {
         let stream = line.repeat(1_000_000);
         let mut scanner = Scanner::new();
-        let mut scanned = Scanned::default();
+        let mut seen = Scanned::default();
         for frame in stream.as_bytes().chunks(16 * 1024) {
-            scanned.add(&scanner.feed(Bytes::copy_from_slice(frame)));
+            seen.add(&scanner.feed(Bytes::copy_from_slice(frame)));
         }
-        assert!(scanned.longest_block <= 1, "{line:?}: {}", scanned.longest_block);
-        assert!(stream.len() - scanned.bytes.len() <= EVENT_BYTES_MAX);
-        assert_eq!(scanned.events.len(), 0);
+        assert!(seen.longest_block <= 1, "{line:?}: {}", seen.longest_block);
+        assert!(stream.len() - seen.bytes.len() <= EVENT_BYTES_MAX);
+        assert_eq!(seen.events.len(), 0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every recorded stream, whole and at every split: the bytes that go out and what is known of them.
 
+#![cfg(test)]
+
 use std::fs;
 use std::path::PathBuf;
 

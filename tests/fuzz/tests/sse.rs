@@ -3,6 +3,8 @@
 //!
 //! Each target runs for a few seconds; `BOLERO_RANDOM_TEST_TIME_MS` sets another time.
 
+#![cfg(test)]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use tokenroute_fuzz::chance::Chance;
 use tokenroute_wire::envelope;
-use tokenroute_wire::sse::{EVENT_BYTES_MAX, Piece, Scanner};
+use tokenroute_wire::sse::{Block, EVENT_BYTES_MAX, Piece, Scanner};
 use tokenroute_wire::value::{DEPTH_MAX, Reader};
 
 #[path = "../../../src/wire/tests/support/mod.rs"]
@@ -28,7 +30,7 @@ fn scan(frames: &[&[u8]]) -> (Vec<u8>, Vec<Plain>) {
         frames.iter().map(|frame| scanner.feed(Bytes::copy_from_slice(frame))).collect();
     blocks.extend(scanner.finish());
     let mut events = Vec::new();
-    for piece in blocks.iter().flat_map(|block| block.pieces()) {
+    for piece in blocks.iter().flat_map(Block::pieces) {
         if let Piece::Event(event) = piece
             && let Some(data) = event.data()
         {

@@ -164,7 +164,7 @@ fn a_member_tells_where_it_stands() {
     reader
         .object(|reader, key| {
             let value = reader.skip()?;
-            places.push((key.text.raw(), key.start, key.comma, &text[value.clone()]));
+            places.push((key.text.raw(), key.start, key.comma, text.get(value.clone()).unwrap()));
             assert_eq!(reader.offset(), value.end);
             Ok(())
         })
@@ -260,7 +260,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let _ = accepts(&bytes);
-        let _ = Reader::of_prefix(&bytes).skip();
+        accepts(&bytes);
+        Reader::of_prefix(&bytes).skip().unwrap_or_default();
     }
 }

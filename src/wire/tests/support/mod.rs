@@ -1,7 +1,7 @@
 //! What the tests of event streams share: a relay as simple as can be, another reader of event streams
 //! to compare with, and ways to split bytes.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "each of the tests that share this uses a part of it")]
 
 use bytes::Bytes;
 use tokenroute_domain::record::Endpoint;
@@ -21,6 +21,7 @@ pub(crate) fn chat(strip_usage: bool) -> Options {
 
 /// What a meter knows at the end of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one of the meter's answers")]
 pub(crate) struct Facts {
     pub(crate) usage: Option<Usage>,
     pub(crate) suspect: bool,
