@@ -339,3 +339,24 @@ pub(crate) const fn of_cut(failure: Failure) -> Words {
         | Failure::Request => UPSTREAM_CUT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenroute_domain::admission::Refusal;
+
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../docs/status-codes.md");
+
+    #[test]
+    fn the_document_lists_what_clients_read() {
+        let failures = Failure::ALL.map(of_failure);
+        let cuts = Failure::ALL.map(of_cut);
+        let refusals = [Refusal::KeyMissing, Refusal::ModelNotFound, Refusal::Overloaded];
+        let refusals = refusals.map(of_refusal);
+        for words in failures.iter().chain(&cuts).chain(&refusals).chain(&[SHUTDOWN, PANICKED]) {
+            let row = format!("| {} | `{}` | `{}` |", words.status, words.kind, words.reason);
+            assert!(DOCUMENT.contains(&row), "{row}");
+        }
+    }
+}

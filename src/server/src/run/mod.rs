@@ -5,6 +5,7 @@ mod certificates;
 mod log;
 mod reload;
 mod signals;
+mod store_metrics;
 mod stores;
 mod welcome;
 
@@ -34,6 +35,7 @@ use tokio::runtime;
 use self::certificates::Certificates;
 use self::reload::Reloader;
 use self::signals::Signals;
+use self::store_metrics::StoreMetrics;
 use self::stores::{KeyDirectory, Stores};
 use crate::config::{Plan, Watch};
 use crate::state;
@@ -65,6 +67,8 @@ pub(crate) fn run(plan: Plan, path: Option<&Path>) -> anyhow::Result<()> {
     let stores = background.block_on(Stores::open(&plan, &state, records))?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
+    let counted = StoreMetrics::new(stores.directory.clone(), Arc::clone(&stores.gauges))?;
+    metrics.registry().register(Box::new(counted))?;
     let resolver = Arc::new(Resolver::default());
     let first = Snapshot::new(plan.settings(1, demo_port), &resolver, &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
