@@ -148,7 +148,7 @@ fn is_not_fooled_by_decoys() {
 #[test]
 fn names_that_are_no_text_are_in_no_table() {
     let name = |value: &str| facts(&format!("{{\"model\":{value}}}")).model.unwrap().name;
-    for value in [r#""\ud800""#, r#""a\udc00b""#, r#""\ud800\u0041""#, r#""\ud83d\ud83d\ude00""#] {
+    for value in [r#""\ud800""#, r#""a\udc00b""#, r#""\ud800\u0041""#, r#""\ud83d\ud83d""#] {
         assert_eq!(name(value), Name::Unpaired, "{value}");
     }
     for value in ["null", "true", "1", "[\"m\"]", "{\"model\":\"m\"}"] {
@@ -245,6 +245,25 @@ fn refuses_what_is_not_one_object() {
     }
     for body in ["", " ", "{", r#"{"a"#, r#"{"a":"\u12"#, r#"{"a":tr"#, r#"{"a":1"#, r#"{"a":[1"#] {
         assert_eq!(verdict(body.as_bytes()), Some(Malformed::Incomplete), "{body}");
+    }
+}
+
+#[test]
+fn finds_what_is_special_wherever_it_stands() {
+    let places = (0..20).chain(60..70).chain(76..84).chain(140..150);
+    for (place, byte) in places.flat_map(|place| (0..0x80_u8).map(move |byte| (place, byte))) {
+        for after in [1, 7, 90] {
+            let text =
+                ["x".repeat(place).as_bytes(), &[byte], "y".repeat(after).as_bytes()].concat();
+            let body = [b"{\"model\":\"", text.as_slice(), b"\"}"].concat();
+            let scanned = scan(&body, usize::MAX);
+            if byte < 0x20 || byte == b'"' || byte == b'\\' {
+                assert!(scanned.is_err(), "{byte:#x} at {place} before {after}");
+            } else {
+                let model = scanned.unwrap().facts().model.clone().unwrap();
+                assert_eq!(model.text().map(str::as_bytes), Some(text.as_slice()));
+            }
+        }
     }
 }
 
