@@ -53,6 +53,33 @@ pub enum Refusal {
     ShuttingDown,
 }
 
+impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Self; 21] = [
+        Self::KeyMissing,
+        Self::KeyUnknown,
+        Self::KeyExpired,
+        Self::KeyAmbiguous,
+        Self::InsufficientQuota,
+        Self::ModelNotFound,
+        Self::ModelMissing,
+        Self::InvalidJson,
+        Self::DuplicateKey,
+        Self::InvalidValue,
+        Self::BodyTooLarge,
+        Self::UnsupportedMedia,
+        Self::BodyTimeout,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::BadRequest,
+        Self::PathNotFound,
+        Self::MethodNotAllowed,
+        Self::Overloaded,
+        Self::KeysUnavailable,
+        Self::ShuttingDown,
+    ];
+}
+
 /// Leave to go upstream.
 #[derive(Clone, Debug)]
 pub struct Admission {

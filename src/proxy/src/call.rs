@@ -12,13 +12,13 @@ use tokenroute_domain::routing::Failure;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_wire::meter::Meter;
-use tokenroute_wire::request::Frames;
 
 use crate::clock;
 use crate::estimate::{Estimator, Job};
 use crate::lifecycle::{InFlight, Lifecycle};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::outbox::{Outbox, Slot};
+use crate::request::Prompt;
 
 /// What a call needs to leave its record.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Call {
     /// Counts what the provider answers; present once it has begun to.
     pub(crate) meter: Option<Meter>,
     /// The request, for counting its tokens if nobody else does.
-    pub(crate) prompt: Option<Frames>,
+    pub(crate) prompt: Option<Prompt>,
     route: Option<(Arc<Route>, Option<Arc<RouteMetrics>>)>,
     target: Option<(Arc<str>, Option<Price>)>,
     ending: Option<(Outcome, Option<&'static str>)>,

@@ -16,7 +16,7 @@ use tokenroute_wire::request::{Change, Flag, Options, Splicer};
 use crate::call::Call;
 use crate::lifecycle::Ending;
 use crate::reply::Fault;
-use crate::request::Request;
+use crate::request::{Request, client_leaves};
 use crate::snapshot::{Provider, Snapshot};
 use crate::upstream::{Connection, Connector, Exchange};
 
@@ -144,7 +144,7 @@ impl Attempts<'_> {
                 Ok(head) => head.map_err(Fault::Failed),
                 Err(_) => Err(Fault::Failed(Failure::HeadTimeout)),
             },
-            _ = session.read_body_or_idle(true) => Err(Fault::ClientGone),
+            () = client_leaves(session) => Err(Fault::ClientGone),
             () = self.ending.wait() => Err(Fault::Shutdown),
         }
     }

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_wire::meter::{Meter, prompt_text};
-use tokenroute_wire::request::Frames;
 
 use crate::call::Settlement;
+use crate::request::Prompt;
 
 /// Bytes of a prompt that are counted; what lies beyond is counted in proportion.
 const PROMPT_BYTES_MAX: usize = 1024 * 1024;
@@ -31,11 +31,11 @@ pub(crate) struct Job {
     settlement: Settlement,
     output: String,
     output_bytes: u64,
-    prompt: Option<Frames>,
+    prompt: Option<Prompt>,
 }
 
 impl Job {
-    pub(crate) fn new(settlement: Settlement, meter: &Meter, prompt: Option<Frames>) -> Self {
+    pub(crate) fn new(settlement: Settlement, meter: &Meter, prompt: Option<Prompt>) -> Self {
         let output = meter.text().to_owned();
         Self { settlement, output, output_bytes: meter.text_bytes_total(), prompt }
     }
@@ -46,7 +46,7 @@ impl Job {
         let prompt_bytes = self
             .prompt
             .as_ref()
-            .map_or(0, |frames| prompt_text(frames.parts(), &mut prompt, PROMPT_BYTES_MAX));
+            .map_or(0, |kept| prompt_text(kept.frames.parts(), &mut prompt, PROMPT_BYTES_MAX));
         let usage = Usage {
             input: in_proportion(count(&prompt), prompt.len(), prompt_bytes),
             output: in_proportion(count(&self.output), self.output.len(), self.output_bytes),

@@ -102,7 +102,7 @@ impl Gateway {
         let attempts =
             Attempts { connector: &self.connector, snapshot: &snapshot, ending: &mut ending };
         let answer = attempts.run(session, call, &mut request, &admission).await?;
-        call.prompt = Some(request.frames);
+        call.prompt = Some(request.into_prompt());
         relay::run(session, call, answer, (&self.connector, &mut ending)).await
     }
 

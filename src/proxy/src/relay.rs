@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::dispatch::Answer;
 use crate::lifecycle::Ending;
 use crate::reply::{self, Fault};
+use crate::request::client_leaves;
 use crate::snapshot::OnDisconnect;
 use crate::upstream::{Connector, Exchange};
 
@@ -146,7 +147,7 @@ impl Relay {
                 Ok(Err(failure)) => Err(self.broken(failure)),
                 Err(_) => Err(self.broken(Failure::HeadTimeout)),
             },
-            _ = session.read_body_or_idle(true) => Err(Fault::ClientGone),
+            () = client_leaves(session) => Err(Fault::ClientGone),
             () = ending.wait() => Err(Fault::Shutdown),
         }
     }

@@ -139,7 +139,9 @@ pub(crate) async fn answer(
     call.status = status;
     let tasks = vec![HttpTask::Header(Box::new(head), false), HttpTask::Body(Some(body), true)];
     session.response_duplex_vec(tasks).await?;
-    if unread { linger(session).await } else { Ok(()) }
+    // A client that waits for leave to send its body is not sending it.
+    let waits = session.req_header().headers.contains_key(header::EXPECT);
+    if unread && !waits { linger(session).await } else { Ok(()) }
 }
 
 /// The head that all answers begin with.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
@@ -12,6 +13,19 @@ use tokenroute_wire::request::{Frames, Malformed, Name, Scanner};
 
 use crate::reply::Fault;
 use crate::snapshot::Limits;
+
+/// Waits until the client leaves. One that is still sending, or has begun to send its next request,
+/// has not left.
+pub(crate) async fn client_leaves(session: &mut ServerSession) {
+    if session.is_body_done() {
+        match session.read_body_or_idle(true).await {
+            // Bytes beyond the request: what they begin is lost, so the connection is not reused.
+            Err(error) if *error.etype() == ErrorType::ConnectError => session.set_keepalive(None),
+            Ok(_) | Err(_) => return,
+        }
+    }
+    std::future::pending::<()>().await;
+}
 
 /// A body on its way.
 #[derive(Debug)]
@@ -28,6 +42,13 @@ pub(crate) struct Request {
 /// Bytes of all bodies that are held now, so that together they have a bound.
 #[derive(Debug, Default)]
 pub(crate) struct Buffered(AtomicU64);
+
+/// A request's body after it was sent: kept as long as its tokens may have to be counted.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) frames: Frames,
+    _share: Share,
+}
 
 /// One body's share of them; given back when dropped.
 #[derive(Debug)]
@@ -101,10 +122,10 @@ impl Request {
         }
         match timeout(self.limits.body_idle, session.read_request_body()).await {
             Ok(Ok(frame)) => Ok(frame),
-            Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::ReadTimedout => {
+            Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => {
                 Err(Fault::Refused(Refusal::BodyTimeout))
             }
-            Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::InvalidHTTPHeader => {
+            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
                 Err(Fault::Refused(Refusal::BadRequest))
             }
             Ok(Err(_)) => Err(Fault::ClientGone),
@@ -121,6 +142,11 @@ impl Request {
             Some(Name::NotText) => Err(Refusal::InvalidValue),
             None => Err(Refusal::ModelMissing),
         }
+    }
+
+    /// What is left of a request that was sent.
+    pub(crate) fn into_prompt(self) -> Prompt {
+        Prompt { frames: self.frames, _share: self.share }
     }
 
     /// Accounts for the frames that are held.

@@ -352,8 +352,7 @@ mod tests {
     fn the_document_lists_what_clients_read() {
         let failures = Failure::ALL.map(of_failure);
         let cuts = Failure::ALL.map(of_cut);
-        let refusals = [Refusal::KeyMissing, Refusal::ModelNotFound, Refusal::Overloaded];
-        let refusals = refusals.map(of_refusal);
+        let refusals = Refusal::ALL.map(of_refusal);
         for words in failures.iter().chain(&cuts).chain(&refusals).chain(&[SHUTDOWN, PANICKED]) {
             let row = format!("| {} | `{}` | `{}` |", words.status, words.kind, words.reason);
             assert!(DOCUMENT.contains(&row), "{row}");

@@ -28,5 +28,10 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(targets)).try_init()?;
+    // Where a defect is, but not its message: that may quote what a client sent.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        tracing::error!(place, "a defect ended a call");
+    }));
     Ok(())
 }

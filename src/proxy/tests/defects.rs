@@ -1,0 +1,142 @@
+//! A defect in a hook ends one call, with an honest answer and its record; the process lives on.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::listening::Service;
+use pingora_proxy::http_proxy;
+use tokenroute_domain::catalog::Catalog;
+use tokenroute_domain::key::{KeyHash, Pepper, RawKey, SharedKey};
+use tokenroute_domain::record::{Outcome, Record};
+use tokenroute_domain::time::Timestamp;
+use tokenroute_proxy::gateway::{Gateway, Parts};
+use tokenroute_proxy::keys::{Find, Keys};
+use tokenroute_proxy::lifecycle::Lifecycle;
+use tokenroute_proxy::metrics::Metrics;
+use tokenroute_proxy::outbox::Outbox;
+use tokenroute_proxy::resolve::Resolver;
+use tokenroute_proxy::snapshot::{Limits, Settings, Snapshot};
+use tokio::sync::mpsc::Receiver;
+
+/// A directory with a defect.
+#[derive(Debug)]
+struct Broken;
+
+impl Keys for Broken {
+    fn cached(&self, _: &KeyHash, _: Timestamp) -> Option<Option<SharedKey>> {
+        None
+    }
+
+    fn find<'a>(&'a self, _: &'a KeyHash, _: Timestamp) -> Find<'a> {
+        Box::pin(async { panic!("a defect") })
+    }
+}
+
+fn limits() -> Limits {
+    let short = Duration::from_secs(5);
+    Limits {
+        body_bytes_max: 1 << 20,
+        stream_after_bytes: 1 << 20,
+        replay_bytes_max: 1 << 20,
+        buffered_bytes_max: 1 << 30,
+        body_idle: short,
+        body_total: short,
+        write_stall: short,
+        calls_max: 8,
+        head_bytes_max: 1 << 16,
+        fields_max: 100,
+        target_bytes_max: 1 << 13,
+        keepalive: short,
+    }
+}
+
+/// Starts a gateway; it ends with the test's process.
+fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
+    let (outbox, records) = Outbox::new(slots_max);
+    let metrics = Metrics::new().unwrap();
+    let settings =
+        Settings { generation: 1, catalog: Catalog::default(), providers: vec![], limits: limits() };
+    let snapshot = Snapshot::new(settings, &Resolver::default(), &metrics);
+    let gateway = Gateway::new(Parts {
+        keys: Arc::new(Broken),
+        peppers: vec![Pepper::new(&[1; 32])],
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        outbox,
+        metrics: metrics.clone(),
+        lifecycle: Lifecycle::default(),
+    })
+    .unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut server = Server::new_with_opt_and_conf(None, ServerConf::default());
+    server.bootstrap();
+    let mut edge = Service::new("edge".into(), http_proxy(&server.configuration, gateway));
+    edge.add_tcp(&address.to_string());
+    server.add_service(edge);
+    std::thread::spawn(move || server.run(RunArgs::default()));
+    (address, metrics, records)
+}
+
+/// Connects as soon as the server listens.
+fn connect(address: SocketAddr) -> TcpStream {
+    for _ in 0..1_000 {
+        if let Ok(stream) = TcpStream::connect(address) {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            return stream;
+        }
+        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the server does not listen");
+}
+
+fn call(stream: &mut TcpStream) -> String {
+    let key = RawKey::new([7; 32]);
+    let request = format!(
+        "GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        key.expose()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !answer.ends_with(b"}}}") {
+        let read = stream.read(&mut part).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(part.get(..read).unwrap());
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn a_panic_ends_one_call_with_an_answer_and_a_record() {
+    let (address, metrics, mut records) = start(8);
+    let mut stream = connect(address);
+    for served in 1..=2 {
+        let answer = call(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("\"reason\":\"internal_error\""), "{answer}");
+        let record = records.blocking_recv().unwrap();
+        assert_eq!((record.outcome, record.status), (Outcome::Panicked, 500));
+        assert!(answer.contains(&record.call.to_string()), "{answer}");
+        assert_eq!(metrics.panics.get(), served);
+    }
+}
+
+#[test]
+fn without_a_slot_a_call_is_refused_and_counted() {
+    // Callers that nobody knows may use the first half, so of one slot none.
+    let (address, metrics, mut records) = start(1);
+    let taken = call(&mut connect(address));
+    assert!(taken.starts_with("HTTP/1.1 500 "), "{taken}");
+    // The record of the first call stays in the only slot, so the second one finds none.
+    let refused = call(&mut connect(address));
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
+    assert_eq!(metrics.calls_without_slot.get(), 1);
+    assert_eq!(records.blocking_recv().unwrap().status, 500);
+    assert!(records.try_recv().is_err());
+}
