@@ -1,0 +1,94 @@
+# What a newcomer types (run, test) and what a developer types. `make help` lists it all.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where `make run` keeps its database and keys.
+export TOKENROUTE_STATE_DIR ?= $(CURDIR)/state
+# Seconds for each fuzz target of `make fuzz`, and bodies for `make differential`.
+FUZZ_SECONDS ?= 600
+BODIES ?= 1000000
+# Test processes of the end-to-end tests.
+WORKERS ?= 2
+
+# The tests' own tools come first: a Python environment, and its Node.js where the system has none.
+TOOLS := export PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+.PHONY: run
+run: ## Build and start the gateway with built-in defaults; the first start prints a key and a curl line
+	@tests/packages.sh cmake
+	cargo build --package tokenroute-server
+	exec cargo run --quiet --package tokenroute-server --bin tokenrouted -- run
+
+.PHONY: setup
+setup: ## Install what the tests need, unless it is there
+	@tests/setup.sh
+
+.PHONY: test
+test: setup format lint units ## Everything: what CI runs
+	@$(TOOLS)
+	echo "== differential: the request scanner against CPython and Node"
+	python3 tests/differential/run.py 20000
+	$(MAKE) e2e
+	echo "make test: everything passed"
+
+.PHONY: check
+check: format lint units ## The inner loop: format, lints, unit tests, a few seconds of each fuzz target
+	@echo "make check: passed"
+
+.PHONY: format
+format:
+	@echo "== format"
+	cargo fmt --all --check
+
+.PHONY: lint
+lint:
+	@echo "== lints"
+	tests/packages.sh cmake
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+
+.PHONY: units
+units:
+	@echo "== unit tests, house rules, fuzz targets"
+	tests/packages.sh cmake redis-server
+	cargo test --quiet --workspace
+
+.PHONY: e2e
+e2e: ## The end-to-end tests: real binary, real clients, real Redis
+	@$(TOOLS)
+	echo "== end to end"
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider
+	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZ_SECONDS (600)
+	@tests/packages.sh cmake
+	BOLERO_RANDOM_TEST_TIME_MS=$$(( $(FUZZ_SECONDS) * 1000 )) cargo test --quiet --package tokenroute-fuzz
+
+.PHONY: differential
+differential: ## The request scanner against CPython and Node with BODIES (1000000) bodies
+	@$(TOOLS)
+	python3 tests/differential/run.py $(BODIES) --release
+
+.PHONY: bench
+bench: ## Measure scanner, splicer and meter
+	cargo bench --package tokenroute-wire
+
+.PHONY: loadtest
+loadtest: ## The table: CPU and latency beside nginx, HAProxy and bare Pingora (about 6 minutes)
+	@tests/packages.sh cmake nginx haproxy
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/table.py
+
+.PHONY: clean
+clean: ## Remove what was built and installed here; the state folder stays
+	cargo clean
+	rm -rf .venv tests/node_modules

@@ -1,0 +1,1 @@
+"""Starts the programs under test and talks to them: real processes, real sockets, no fakes of ours."""

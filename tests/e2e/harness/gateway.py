@@ -1,0 +1,198 @@
+"""The real `tokenrouted`: its configuration, its state folder, its records and its metrics."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import urllib.error
+import urllib.request
+
+import openai
+
+from harness import ports, programs, raw
+from harness.process import Process
+from harness.waiting import until
+
+KEY = re.compile(r"sk-tr-[0-9A-Za-z]{49}")
+# What the provider's own key looks like. It must turn up nowhere but at the provider.
+CREDENTIAL = "upstream-credential-canary-7b1d"
+# Prices in USD per million tokens: a whole number of nano-USD per token.
+INPUT_PRICE, OUTPUT_PRICE = 1, 4
+
+CONFIG = """
+state_dir = "{state}"
+
+[listen]
+address = "127.0.0.1:{port}"
+threads = 2
+{listen}
+
+[admin]
+address = "127.0.0.1:{admin}"
+
+[shutdown]
+delay_seconds = 0
+streams_seconds = 2
+
+{sections}
+
+[providers.box]
+base_url = "{box}"
+credential_file = "credential"
+
+# Priced whatever it is asked to do: its upstream models are the provider's scripts.
+[[providers.box.models]]
+id = "echo"
+created = 1_750_000_000
+input = "{input}"
+output = "{output}"
+
+[[routes]]
+model = "box/*"
+targets = [{{ provider = "box", model = "*" }}]
+
+{routes}
+"""
+
+
+class Gateway:
+    """A running edge."""
+
+    def __init__(self, folder, provider, name="edge", state=None, **parts):
+        folder.mkdir(exist_ok=True)
+        self.folder, self.name, self.provider = folder, name, provider
+        self.state = state or folder / "state"
+        self.port, self.admin_port = ports.free(), ports.free()
+        self.address = ("127.0.0.1", self.port)
+        self.parts = {"listen": "", "sections": "", "routes": ""} | parts
+        self.environment = {}
+        self.key = None
+        (folder / "credential").write_text(CREDENTIAL + "\n")
+        self.config = folder / "tokenroute.toml"
+        self.write_config()
+
+    @property
+    def base_url(self):
+        scheme = "https" if "[listen.tls]" in self.parts["listen"] else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/v1"
+
+    def config_text(self, **parts):
+        """Its configuration, with other parts than its own where some are named."""
+        return CONFIG.format(
+            state=self.state, port=self.port, admin=self.admin_port, box=self.provider.base_url(),
+            input=INPUT_PRICE, output=OUTPUT_PRICE, **(self.parts | parts),
+        )
+
+    def write_config(self, text=None):
+        """Replaces the configuration in one step, as an operator's tool does."""
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(self.config_text() if text is None else text)
+        os.replace(fresh, self.config)
+
+    def start(self):
+        command = [programs.find("tokenrouted"), "run", "--config", self.config]
+        self.process = Process(self.name, command, self.folder, self.environment)
+        self.process.await_ready(self.is_ready, f"{self.name} is ready")
+        found = KEY.search(self.process.out())
+        self.key = self.key or (found and found[0])
+        return self
+
+    def stop(self):
+        self.process.stop()
+
+    def command(self, *words):
+        """Runs `tokenrouted` with its configuration and returns the finished process."""
+        return subprocess.run(
+            [programs.find("tokenrouted"), *words, "--config", str(self.config)],
+            capture_output=True, text=True, timeout=20, env={"HOME": str(self.folder)},
+        )
+
+    def create_key(self, name="test", *more):
+        """A new key and its ID."""
+        made = self.command("keys", "create", "--name", name, *more)
+        assert made.returncode == 0, made.stderr
+        return KEY.search(made.stdout)[0], re.search(r"key_\w+", made.stderr)[0]
+
+    # Operators' pages.
+
+    def page(self, path):
+        """Status and text of an admin page."""
+        try:
+            url = f"http://127.0.0.1:{self.admin_port}{path}"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def is_ready(self):
+        try:
+            return self.page("/readyz")[0] == 200 and raw.Connection(self.address).close() is None
+        except OSError:
+            return False
+
+    def metric(self, name, **labels):
+        """The value of a series; several with these labels are added up."""
+        total = None
+        for line in self.page("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            found, _, rest = series.partition("{")
+            if found == name and all(f'{label}="{text}"' in rest for label, text in labels.items()):
+                total = (total or 0) + float(value)
+        assert total is not None, f"there is no series {name}{labels}"
+        return total
+
+    # Records.
+
+    def query(self, statement, *values):
+        """Rows of the database as dictionaries."""
+        connection = sqlite3.connect(f"file:{self.state}/tokenroute.db?mode=ro", uri=True, timeout=5)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(statement, values)]
+        finally:
+            connection.close()
+
+    def records(self):
+        return self.query("SELECT * FROM records ORDER BY sequence")
+
+    def record(self, call):
+        """The record of a call, when it is written."""
+        select = "SELECT * FROM records WHERE call = ?"
+        return until(lambda: self.query(select, call), f"the record of {call}")[0]
+
+    def await_records(self, count):
+        """All records, once there are that many and no call is in flight that may add another."""
+        until(lambda: self.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
+        until(lambda: len(self.records()) >= count, f"{count} records")
+        records = self.records()
+        assert len(records) == count, [(one["outcome"], one["model"], one["error"]) for one in records]
+        return records
+
+    # Clients.
+
+    def client(self, key=None, **options):
+        """The official SDK, without the retries that would hide what the gateway answers."""
+        return openai.OpenAI(
+            base_url=self.base_url, api_key=key or self.key,
+            **({"max_retries": 0, "timeout": 30} | options),
+        )
+
+    def head(self, path="/v1/chat/completions", *fields, method="POST", key=None):
+        """The bytes of a request head with a key."""
+        bearer = ("authorization", f"Bearer {key or self.key}")
+        return raw.head(method, path, bearer, ("content-type", "application/json"), *fields)
+
+    def request(self, body, path="/v1/chat/completions", key=None):
+        """The bytes of a whole request."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.head(path, ("content-length", len(data)), key=key) + data
+
+    def ask(self, body, path="/v1/chat/completions", key=None):
+        """One call over a bare socket."""
+        return raw.exchange(self.address, self.request(body, path, key))
+
+
+def chat(model, text="Hello there", **more):
+    """A chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
