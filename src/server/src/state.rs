@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,15 @@ pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
         "{} is open to others: chmod 700 it",
         describe()
     );
+    let database = folder.join(DATABASE);
+    ensure!(
+        plan.pepper_file.exists() || !database.exists(),
+        "the pepper file {} is gone although there is a database: restore it, no key works without",
+        plan.pepper_file.display()
+    );
     let pepper = read_pepper(&plan.pepper_file)
         .with_context(|| format!("the pepper file {}", plan.pepper_file.display()))?;
-    Ok(State { database: folder.join(DATABASE), pepper })
+    Ok(State { database, pepper })
 }
 
 fn read_pepper(path: &Path) -> anyhow::Result<Pepper> {
@@ -62,16 +68,20 @@ fn make_pepper(path: &Path) -> anyhow::Result<()> {
     for byte in secret {
         write!(text, "{byte:02x}")?;
     }
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    // A name that nobody has used: in a container the process that broke off here had our number.
+    let temporary = path.with_extension(format!("{:032x}.new", chance()?));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
-        Err(_) | Ok(()) => Ok(()),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+        Err(_) | Ok(()) => {}
     }
+    // Keys are about to be made under it, so it must not be lost with the power.
+    let folder = path.parent().unwrap_or(path);
+    Ok(fs::File::open(folder)?.sync_all()?)
 }
 
 fn parse_pepper(text: &str) -> Option<[u8; 32]> {
@@ -90,4 +100,69 @@ pub(crate) fn chance() -> anyhow::Result<u128> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
     Ok(u128::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+    use tokenroute_domain::key::RawKey;
+
+    use super::*;
+
+    fn plan(folder: &TempDir) -> StatePlan {
+        let dir = folder.path().join("a/b");
+        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url: None }
+    }
+
+    fn refusal(plan: &StatePlan) -> String {
+        format!("{:#}", open(plan).unwrap_err())
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn makes_both_once_for_the_owner_alone() {
+        let folder = TempDir::new().unwrap();
+        let plan = plan(&folder);
+        let key = RawKey::new([7; 32]);
+        let first = open(&plan).unwrap().pepper.hash(&key);
+        assert_eq!((mode(&plan.dir), mode(&plan.pepper_file)), (0o700, 0o600));
+        assert!(open(&plan).unwrap().pepper.hash(&key) == first);
+        assert_eq!(fs::read_dir(&plan.dir).unwrap().count(), 1, "nothing but the pepper is left");
+        let text = fs::read_to_string(&plan.pepper_file).unwrap();
+        assert!(text.len() == PEPPER_DIGITS + 1 && parse_pepper(text.trim_end()) != Some([0; 32]));
+    }
+
+    #[test]
+    fn refuses_what_others_may_enter_or_read() {
+        let folder = TempDir::new().unwrap();
+        let plan = plan(&folder);
+        open(&plan).unwrap();
+        for (path, good) in [(&plan.dir, 0o700), (&plan.pepper_file, 0o600)] {
+            fs::set_permissions(path, Permissions::from_mode(good | 0o040)).unwrap();
+            assert!(refusal(&plan).contains("chmod"));
+            fs::set_permissions(path, Permissions::from_mode(good)).unwrap();
+        }
+        open(&plan).unwrap();
+    }
+
+    #[test]
+    fn never_replaces_a_pepper_that_was_lost_or_damaged() {
+        let folder = TempDir::new().unwrap();
+        let plan = plan(&folder);
+        let database = open(&plan).unwrap().database;
+        for damaged in ["", "00", &"g".repeat(PEPPER_DIGITS), &"é".repeat(PEPPER_DIGITS / 2)] {
+            fs::write(&plan.pepper_file, damaged).unwrap();
+            assert!(refusal(&plan).contains("64 hexadecimal digits"));
+        }
+        fs::write(database, "").unwrap();
+        fs::remove_file(&plan.pepper_file).unwrap();
+        assert!(refusal(&plan).contains("restore it"));
+        assert!(!plan.pepper_file.exists());
+    }
 }
