@@ -156,7 +156,7 @@ class Nginx(Subject):
 
 class Haproxy(Subject):
     def command(self):
-        return [shutil.which("haproxy") or "/usr/sbin/haproxy", "-db", "-q",
+        return [shutil.which("haproxy") or "/usr/sbin/haproxy", "-db",
                 "-f", self.filled("haproxy.cfg")]
 
 

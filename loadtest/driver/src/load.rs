@@ -140,7 +140,7 @@ fn report(plan: &Plan, meter: &Meter, spent_ns: u64, usage: &Use) -> Value {
         "rss_kb_peak": usage.peak_kb,
         "rss_kb_end": usage.after.rss_kb,
         "rss_kb_peak_ever": usage.after.rss_peak_kb,
-        "rss_kb_per_stream": (meter.streams_open_max > 0)
+        "rss_kb_per_stream": (plan.mode == Mode::Sse && meter.streams_open_max > 0)
             .then(|| ratio(grown_kb, meter.streams_open_max)),
     });
     let parts = if plan.processes.is_empty() { vec![more] } else { vec![more, of_processes] };

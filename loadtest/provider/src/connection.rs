@@ -69,7 +69,7 @@ pub(crate) async fn run(stream: TcpStream, state: Arc<State>) {
 
 async fn serve(wire: &mut Wire, state: &State, place: (u64, u64)) -> Result<Next, Gone> {
     let Some(head) = read_head(wire).await? else {
-        wire.send(&reply::bad_request("The request head is malformed.").bytes).await?;
+        wire.send(&reply::bad_request("The request head is malformed.").closing().bytes).await?;
         return Ok(Next::Close);
     };
     let at_us = monotonic_ns() / 1_000;
@@ -91,7 +91,7 @@ async fn serve(wire: &mut Wire, state: &State, place: (u64, u64)) -> Result<Next
     };
     if let Some(refusal) = refuse_head(state, &head) {
         let mut exchange = Exchange::begin(wire, state, seen(0));
-        exchange.reply(&refusal).await?;
+        exchange.reply(&refusal.closing()).await?;
         return Ok(Next::Close);
     }
     if head.expects_continue && wire.inbox.is_empty() {
@@ -115,7 +115,7 @@ async fn serve(wire: &mut Wire, state: &State, place: (u64, u64)) -> Result<Next
     let body = match read_body(wire, &head, &mut arrival).await {
         Ok(Some(body)) => body,
         Ok(None) => {
-            wire.send(&reply::bad_request("The body is too long or badly chunked.").bytes).await?;
+            wire.send(&unreadable_body().bytes).await?;
             return Ok(Next::Close);
         }
         Err(Gone) => {
@@ -129,7 +129,7 @@ async fn serve(wire: &mut Wire, state: &State, place: (u64, u64)) -> Result<Next
         && let Some(load) = Load::parse(name)
     {
         load::serve(wire, state, (name, load), &body).await?;
-        return Ok(if head.keeps_alive { Next::KeepAlive } else { Next::Close });
+        return Ok(next_after(&head));
     }
     let mut exchange = match arrival.id {
         Some(id) => Exchange::resume(wire, state, seen(body.len()), id),
@@ -158,7 +158,7 @@ async fn answer(
         }
     });
     exchange.keep_body(body);
-    let keep = if head.keeps_alive { Next::KeepAlive } else { Next::Close };
+    let keep = next_after(head);
     let Ok(parsed) = parsed else {
         exchange.reply(&reply::bad_request("We could not parse the JSON body.")).await?;
         return Ok(keep);
@@ -191,6 +191,14 @@ fn refuse_head(state: &State, head: &Head) -> Option<Reply> {
     }
 }
 
+fn unreadable_body() -> Reply {
+    reply::bad_request("The body is too long or badly chunked.").closing()
+}
+
+fn next_after(head: &Head) -> Next {
+    if head.keeps_alive { Next::KeepAlive } else { Next::Close }
+}
+
 /// The endpoints that are no model calls; they are not in the log.
 async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next, Gone> {
     let mut arrival = Arrival { state, id: None, slow: false, seen_bytes: 0 };
@@ -201,7 +209,7 @@ async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next
     let secret = state.expect_key.is_some() && head.credential != state.expect_key;
     let reply = match (head.method.as_str(), path) {
         ("GET", "/healthz") => reply::json(200, &serde_json::json!({ "status": "ok" }), ""),
-        ("GET", "/v1/models") if secret => reply::wrong_key(),
+        ("GET", path) if secret && path.starts_with("/v1/models") => reply::wrong_key(),
         ("GET", "/v1/models") => reply::models(),
         ("GET", "/__observed") => reply::json(200, &state.log().to_json(), ""),
         ("GET", "/__observed/bodies") => reply::json(200, &state.log().bodies_to_json(), ""),
@@ -216,7 +224,7 @@ async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next
         _ => unknown_url(head),
     };
     wire.send(&reply.bytes).await?;
-    Ok(if head.keeps_alive { Next::KeepAlive } else { Next::Close })
+    Ok(next_after(head))
 }
 
 fn unknown_url(head: &Head) -> Reply {

@@ -160,7 +160,7 @@ impl<'a> Exchange<'a> {
         let said = Said::new(script, ask);
         if ask.stream {
             let events = stream::events(script, ask, &said, number);
-            return self.play_stream(script, &events, number).await;
+            return self.play_stream(script, &events).await;
         }
         let text = answer::body(script, ask, &said, number);
         let tokens = said.tokens().saturating_mul(ask.choices);
@@ -195,8 +195,7 @@ impl<'a> Exchange<'a> {
             () if script.chunked_json || script.gzip || script.blank_lines => Framing::Chunked,
             () => Framing::Length(text.len()),
         };
-        let encoding = if script.gzip { "content-encoding: gzip\r\n" } else { "" };
-        let fields = format!("x-request-id: req_box{}\r\n{encoding}{ANSWER_FIELDS}", self.id);
+        let fields = answer_fields(script, self.id);
         let mut out = frame::head(200, "application/json", framing, &fields);
         let mut frame = Frame::new(framing, script.gzip);
         if script.blank_lines {
@@ -250,18 +249,10 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    async fn play_stream(
-        &mut self,
-        script: &Script,
-        events: &[Event],
-        number: u64,
-    ) -> Result<Next, Gone> {
+    async fn play_stream(&mut self, script: &Script, events: &[Event]) -> Result<Next, Gone> {
         self.note(|seen| seen.status = 200);
         let framing = if script.no_length { Framing::UntilClose } else { Framing::Chunked };
-        let encoding = if script.gzip { "content-encoding: gzip\r\n" } else { "" };
-        let fields = format!(
-            "cache-control: no-cache\r\nx-request-id: req_box{number}\r\n{encoding}{ANSWER_FIELDS}"
-        );
+        let fields = format!("cache-control: no-cache\r\n{}", answer_fields(script, self.id));
         let mut out = frame::head(200, "text/event-stream; charset=utf-8", framing, &fields);
         let mut frame = Frame::new(framing, script.gzip);
         if !script.late_first.is_zero() {
@@ -326,6 +317,13 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// The header lines of a good answer beside its type and length.
+fn answer_fields(script: &Script, id: u64) -> String {
+    let encoding = if script.gzip { "content-encoding: gzip\r\n" } else { "" };
+    let close = if script.closes { "connection: close\r\n" } else { "" };
+    format!("x-request-id: req_box{id}\r\n{encoding}{close}{ANSWER_FIELDS}")
+}
+
 /// The index of the event before which the stream breaks off.
 fn ends_at(ending: Ending) -> Option<usize> {
     match ending {
@@ -341,6 +339,6 @@ pub(crate) async fn early(exchange: &mut Exchange<'_>, code: u16) -> Result<Next
         429 => reply::error(code, "requests", Some("rate_limit_exceeded"), "Rate limit reached."),
         _ => reply::error(code, "server_error", None, "Refused before the body was read."),
     };
-    exchange.reply(&refusal).await?;
+    exchange.reply(&refusal.closing()).await?;
     Ok(Next::Close)
 }

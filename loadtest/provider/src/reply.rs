@@ -12,6 +12,17 @@ pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Reply {
+    /// The reply with the word that the connection closes after it.
+    pub(crate) fn closing(mut self) -> Self {
+        if let Some(at) = memchr::memmem::find(&self.bytes, b"\r\n") {
+            let at = at.saturating_add(2);
+            self.bytes.splice(at..at, *b"connection: close\r\n");
+        }
+        self
+    }
+}
+
 /// A JSON reply with these further header lines.
 pub(crate) fn json(status: u16, body: &Value, more: &str) -> Reply {
     whole(status, "application/json", body.to_string().as_bytes(), more)

@@ -243,6 +243,7 @@ async fn a_wrong_key_is_refused_before_the_body_is_read() {
     let head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\nAuthorization: Bearer no\r\n\r\n";
     let got = provider.exchange(head.as_bytes()).await;
     assert_eq!(got.json()["error"]["code"], "invalid_api_key");
+    assert!(got.text().contains("\r\nconnection: close\r\n"));
     let body = chat("echo", json!({})).to_string();
     let fields = "Authorization: Bearer sk-fake\r\nConnection: close\r\n";
     let got = provider.exchange(&post("/v1/chat/completions", &body, fields)).await;
