@@ -213,3 +213,15 @@ fn sends_nothing_if_it_began_before_the_model_was_known() {
     splicer.advance(&scanner, &frames, &mut out);
     assert!(out.is_empty() && !splicer.finished(&scanner));
 }
+
+#[test]
+fn sends_nothing_more_of_a_body_that_has_failed() {
+    let (mut scanner, mut frames, mut out) = (Scanner::new(), Frames::new(), Vec::new());
+    for (frame, sound) in [(r#"{"model":"m","a":"#, true), ("1]", false)] {
+        assert_eq!(scanner.feed(frame.as_bytes()).is_ok(), sound);
+        frames.push(Bytes::from_static(frame.as_bytes()));
+    }
+    let mut splicer = Splicer::new(&ASK, &scanner);
+    splicer.advance(&scanner, &frames, &mut out);
+    assert!(out.is_empty() && splicer.offset() == 0);
+}
