@@ -19,6 +19,8 @@ use crate::words::{self, Words};
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// How long that may take.
 const LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long an HTTP/2 connection has to write the last event of a stream that is then reset.
+const LAST_EVENT_WAIT: Duration = Duration::from_millis(100);
 /// Seconds after which a refusal for want of room may be tried again.
 const RETRY_SECONDS: u32 = 1;
 
@@ -194,6 +196,10 @@ async fn break_off(session: &mut ServerSession, call: &Call, words: &Words) -> B
             session.response_duplex_vec(vec![HttpTask::Body(Some(event), false)]).await
         {
             return error;
+        }
+        if session.is_http2() {
+            // A reset discards what the connection has not written yet, and nothing tells when it has.
+            tokio::time::sleep(LAST_EVENT_WAIT).await;
         }
     }
     closed("the answer was broken off")
