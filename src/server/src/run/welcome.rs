@@ -2,16 +2,13 @@
 
 use std::io::Write;
 
-use tokenroute_domain::id::{AccountId, KeyId};
-use tokenroute_domain::key::{Funding, RawKey};
+use tokenroute_domain::key::RawKey;
 use tokenroute_proxy::clock;
-use tokenroute_store::{Database, NewKey};
+use tokenroute_store::Database;
 
+use crate::commands::keys::{self, Wish};
 use crate::config::Plan;
-use crate::state::{self, State};
-
-/// The account that the first key belongs to.
-const ACCOUNT: &str = "default";
+use crate::state::State;
 
 /// Makes the first key of a new state folder; `None` if there are keys already.
 pub(crate) async fn first_key(
@@ -21,28 +18,8 @@ pub(crate) async fn first_key(
     if database.any_key().await? {
         return Ok(None);
     }
-    let now = clock::now();
-    let mut chance = [0; 32];
-    getrandom::fill(&mut chance)?;
-    let raw = RawKey::new(chance);
-    let account = match database.account_by_name(ACCOUNT).await? {
-        Some(account) => account,
-        None => {
-            let account = AccountId::new(now, state::chance()?);
-            database.create_account(account, ACCOUNT, Funding::Unmetered, now).await?;
-            account
-        }
-    };
-    let key = NewKey {
-        id: KeyId::new(now, state::chance()?),
-        account,
-        name: "first",
-        hash: state.pepper.hash(&raw),
-        shown: raw.shown(),
-        created: now,
-        expires: None,
-    };
-    database.create_key(&key).await?;
+    let wish = Wish { name: "first", account: keys::ACCOUNT, expires: None };
+    let (_, raw) = keys::issue(database, &state.pepper, wish, clock::now()).await?;
     Ok(Some(raw))
 }
 
