@@ -11,6 +11,9 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest event that is kept until it is whole, in bytes. A longer one passes raw, in parts.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 
@@ -399,13 +402,11 @@ impl Scanner {
 
     /// Reads the current line of the event that began at `start`.
     fn read_line(&mut self, buffer: &[u8], start: usize, end: usize) {
-        let mut line = self.line;
-        if !self.started && part(buffer, line..end).starts_with(BYTE_ORDER_MARK) {
-            line += BYTE_ORDER_MARK.len();
-            self.fields.first = line - start;
-        }
+        let marked = !self.started && part(buffer, self.line..end).starts_with(BYTE_ORDER_MARK);
+        let line = self.line + if marked { BYTE_ORDER_MARK.len() } else { 0 };
         let offset = line - start;
         match field(part(buffer, line..end)) {
+            // No part of an event, if it stands before one.
             None => return,
             Some(Field::Data(value)) => {
                 if self.fields.data_lines == 0 {
@@ -415,6 +416,9 @@ impl Scanner {
             }
             Some(Field::Name(value)) => self.fields.name = place(value, offset),
             Some(Field::Other) => {}
+        }
+        if marked {
+            self.fields.first = offset;
         }
         self.fields.any = true;
     }

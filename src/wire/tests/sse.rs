@@ -108,6 +108,9 @@ fn fields_are_read_as_the_standard_says() {
     ];
     assert_eq!(scan([stream.as_bytes()]).events, expected);
     assert_eq!(read_plainly(stream.as_bytes()), expected);
+    // A mark before a comment is no part of the event behind it.
+    let marked = "\u{feff}: c\ndata: a\ndata: b\n\n";
+    assert_eq!(scan([marked.as_bytes()]).events, [expect(None, "a\nb")]);
 }
 
 #[test]
@@ -153,19 +156,6 @@ fn a_million_empty_lines_make_few_pieces() {
         assert!(stream.len() - seen.bytes.len() <= EVENT_BYTES_MAX);
         assert_eq!(seen.events.len(), 0);
     }
-}
-
-/// The work for a stream in single bytes is that of the stream in one piece, but for a factor: were it
-/// quadratic, this would not end while anybody waits.
-#[test]
-fn single_bytes_are_no_more_work_than_large_frames() {
-    let event = format!("data: {}\n\n", "y".repeat(EVENT_BYTES_MAX - 8));
-    let mut scanner = Scanner::new();
-    let mut events = 0;
-    for byte in event.repeat(16).into_bytes() {
-        events += scanner.feed(Bytes::copy_from_slice(&[byte])).pieces().count();
-    }
-    assert_eq!(events, 16);
 }
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {

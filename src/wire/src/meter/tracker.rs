@@ -88,15 +88,20 @@ impl Tracker {
     }
 
     fn step(&mut self, byte: u8) {
-        if self.place != Place::Outside {
-            self.gather(&[byte]);
-            self.place = match (self.place, byte) {
-                (Place::String, b'"') => Place::Outside,
-                (Place::String, b'\\') => Place::Escape,
+        let next = match self.place {
+            Place::Outside => return self.step_outside(byte),
+            Place::Escape => Place::String,
+            Place::String => match byte {
+                b'"' => Place::Outside,
+                b'\\' => Place::Escape,
                 _ => Place::String,
-            };
-            return;
-        }
+            },
+        };
+        self.gather(&[byte]);
+        self.place = next;
+    }
+
+    fn step_outside(&mut self, byte: u8) {
         let closing = matches!(byte, b'}' | b']');
         if self.depth == 1 && (closing || byte == b',') {
             self.end_value();
