@@ -8,3 +8,4 @@ pub mod meter;
 pub mod request;
 pub mod sse;
 pub mod value;
+mod words;

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::words::length_before;
+
 #[cfg(test)]
 mod tests;
 
@@ -421,25 +423,7 @@ fn unit(hex: &[u8]) -> Option<u16> {
     })
 }
 
-/// How many bytes at the start are neither quote, backslash nor control character: eight at a time.
+/// How many bytes at the start are neither quote, backslash nor control character.
 fn plain_length(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut length = 0;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-        let quotes = zeros(word ^ (ONES * 0x22));
-        let backslashes = zeros(word ^ (ONES * 0x5c));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        // A borrow can only set bits above a true one, so the lowest bit is right.
-        let found = quotes | backslashes | controls;
-        if found != 0 {
-            return length + usize::try_from(found.trailing_zeros() / 8).unwrap_or_default();
-        }
-        length += 8;
-    }
-    let plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
-    length + rest.iter().take_while(plain).count()
+    length_before(bytes, |word| word.equal(b'"') | word.equal(b'\\') | word.below(0x20))
 }

@@ -177,7 +177,9 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(&b"\n\n"[..]),
         1 => Just(&b"x"[..]),
     ];
-    prop::collection::vec(part, 0..60).prop_map(|parts| parts.concat())
+    let mark = prop::sample::select(vec![&b""[..], b"\xef\xbb\xbf"]);
+    (mark, prop::collection::vec(part, 0..60))
+        .prop_map(|(mark, parts)| [mark, &parts.concat()].concat())
 }
 
 proptest! {

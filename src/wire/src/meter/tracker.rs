@@ -3,6 +3,7 @@
 
 use super::counts::Counts;
 use crate::value::Reader;
+use crate::words::length_before;
 
 /// Longest `usage` value that is read, in bytes.
 const VALUE_BYTES_MAX: usize = 16 * 1024;
@@ -172,26 +173,11 @@ impl Tracker {
     }
 }
 
-/// How many bytes stand before the first quote or bracket: eight at a time, since a large document is
-/// large by its lists of numbers.
+/// How many bytes stand before the first quote or bracket.
 fn before_bracket_or_quote(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut length = 0;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    length_before(bytes, |word| {
         // `[` and `{`, `]` and `}` differ in one bit.
-        let folded = word | (ONES * 0x20);
-        let found = zeros(folded ^ (ONES * 0x7b))
-            | zeros(folded ^ (ONES * 0x7d))
-            | zeros(word ^ (ONES * 0x22));
-        if found != 0 {
-            return length + usize::try_from(found.trailing_zeros() / 8).unwrap_or_default();
-        }
-        length += 8;
-    }
-    let plain = |byte: &&u8| !matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-    length + rest.iter().take_while(plain).count()
+        let folded = word.with(0x20);
+        word.equal(b'"') | folded.equal(b'{') | folded.equal(b'}')
+    })
 }
