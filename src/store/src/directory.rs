@@ -32,7 +32,7 @@ const SQL_READS_MAX: usize = 16;
 /// Fills of Redis at the same time; more are left out, for a later look-up to make up for.
 const FILLS_MAX: usize = 64;
 
-/// How long and how many keys are remembered. The defaults are the documented behaviour.
+/// How long and how many keys are remembered, and how patiently they are looked up. The defaults are the documented behaviour.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
     /// How long a key is used after the database confirmed it.
@@ -47,6 +47,12 @@ pub struct DirectoryOptions {
     pub unknown_max: usize,
     /// How often the database is asked what changed.
     pub poll: Duration,
+    /// What a look-up may wait for Redis, in all.
+    pub redis: Duration,
+    /// What a look-up may wait for its turn at the database and for the answer.
+    pub sql: Duration,
+    /// What a call waits for its key to be confirmed again, before it goes on with the stale one.
+    pub confirmation: Duration,
 }
 
 impl Default for DirectoryOptions {
@@ -58,6 +64,9 @@ impl Default for DirectoryOptions {
             known_max: 100_000,
             unknown_max: 10_000,
             poll: Duration::from_millis(500),
+            redis: Duration::from_millis(50),
+            sql: Duration::from_secs(2),
+            confirmation: Duration::from_millis(100),
         }
     }
 }

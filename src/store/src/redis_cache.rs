@@ -19,8 +19,6 @@ use tokio::time::timeout;
 
 pub(crate) use value::{Fetched, read_hash};
 
-/// What a look-up may wait for Redis, in all.
-const LOOKUP_BUDGET: Duration = Duration::from_millis(50);
 /// What connecting, with its first exchange, may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// What a background command may take.
@@ -112,11 +110,15 @@ impl RedisCache {
         run(&both, connection, COMMAND_WAIT).await.inspect_err(|_failure| self.cut(number))
     }
 
-    /// What is cached for that hash.
-    pub(crate) async fn fetch(&self, hash: &KeyHash) -> Result<Fetched, RedisFailure> {
+    /// What is cached for that hash, if Redis says so within `budget`.
+    pub(crate) async fn fetch(
+        &self,
+        hash: &KeyHash,
+        budget: Duration,
+    ) -> Result<Fetched, RedisFailure> {
         let mut command = redis::cmd("GETRANGE");
         command.arg(name(hash)).arg(0).arg(VALUE_BYTES_MAX);
-        let bytes: Vec<u8> = self.ask(&command, LOOKUP_BUDGET).await?;
+        let bytes: Vec<u8> = self.ask(&command, budget).await?;
         Ok(value::read(&bytes, hash))
     }
 

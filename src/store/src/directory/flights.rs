@@ -18,12 +18,8 @@ use crate::{Error, RedisCache};
 
 /// Look-ups under way at the same time; a call that would need one more is told to come back.
 pub(super) const FLIGHTS_MAX: usize = 4096;
-/// What a look-up may wait for its turn at the database and for the answer.
-const SQL_WAIT: Duration = Duration::from_secs(2);
-/// What a call waits for a look-up. A look-up ends before; this holds even if its task is lost.
-const CALL_WAIT: Duration = Duration::from_secs(3);
-/// What a call waits if it has a stale key to go on with.
-const STALE_WAIT: Duration = Duration::from_millis(100);
+/// What a call waits beyond all that its look-up may wait: it holds even if the look-up's task is lost.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How a look-up ended.
 type Landing = Result<Option<SharedKey>, Unavailable>;
@@ -96,7 +92,11 @@ impl Directory {
             Memory::Stale(key) => Some(key),
             Memory::Fresh(_) | Memory::Unknown | Memory::Nothing => None,
         };
-        let patience = if stale.is_some() { STALE_WAIT } else { CALL_WAIT };
+        let options = &self.0.options;
+        let patience = match stale {
+            Some(_) => options.confirmation,
+            None => options.redis.saturating_add(options.sql).saturating_add(GRACE),
+        };
         let landing = match self.board_flight(hash, now) {
             Some(mut landing) => {
                 let landed = timeout(patience, landing.wait_for(Option::is_some)).await;
@@ -196,7 +196,7 @@ impl Directory {
         hash: &KeyHash,
         now: Timestamp,
     ) -> Option<Fetched> {
-        let fetched = redis.fetch(hash).await;
+        let fetched = redis.fetch(hash, self.0.options.redis).await;
         let event = match &fetched {
             Ok(Fetched::Nothing) => Event::RedisMiss,
             Ok(Fetched::Key(_, confirmed)) => {
@@ -223,7 +223,7 @@ impl Directory {
             self.0.counts.count(Event::SqlRead);
             Some(self.0.database.find_key(hash).await)
         };
-        let failure = match timeout(SQL_WAIT, reading).await {
+        let failure = match timeout(self.0.options.sql, reading).await {
             Ok(Some(Ok(key))) => {
                 self.0.sql.close();
                 return Ok(key);

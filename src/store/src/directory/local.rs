@@ -75,8 +75,9 @@ impl Local {
         self.unknown.insert(hash, now);
     }
 
-    pub(super) fn forget_unknown(&self) {
-        self.unknown.clear();
+    /// Forgets every hash of no key but those that `stays` knows to be none.
+    pub(super) fn forget_unknown(&self, stays: impl Fn(&KeyHash) -> bool) {
+        self.unknown.retain(|hash, _since| stays(hash));
     }
 
     pub(super) fn forget(&self, hash: &KeyHash) {

@@ -12,6 +12,8 @@ use crate::NewKey;
 
 const T0: Timestamp = Timestamp(1_800_000_000_000_000);
 const HASH: KeyHash = KeyHash([1; 32]);
+/// How long what must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Every turn at the database.
 const ALL: u32 = 16;
 
@@ -24,7 +26,9 @@ async fn directory() -> (TempDir, Directory) {
     let (name, shown, created) = ("laptop", "sk-tr-abcd", T0);
     let key = NewKey { id, account, name, hash: HASH, shown, created, expires: None };
     assert!(database.create_key(&key).await.unwrap());
-    (folder, Directory::new(database, None, DirectoryOptions::default()))
+    // The hold-ups are ours to end, so nothing gives up on them.
+    let options = DirectoryOptions { sql: PATIENCE, ..DirectoryOptions::default() };
+    (folder, Directory::new(database, None, options))
 }
 
 type Call = JoinHandle<Result<Option<SharedKey>, Unavailable>>;
@@ -35,9 +39,12 @@ fn call(directory: &Directory, hash: KeyHash) -> Call {
 }
 
 async fn under_way(directory: &Directory, flights: usize) {
-    while directory.board().flights() != flights {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async {
+        while directory.board().flights() != flights {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
 
 #[tokio::test]

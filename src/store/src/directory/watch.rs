@@ -106,7 +106,7 @@ impl Directory {
         let mut board = self.board();
         // A key may have been created after it was tried here and before `epoch` was read.
         board.detach_all();
-        self.0.local.forget_unknown();
+        self.0.local.forget_unknown(|hash| board.revoked.contains(hash));
         for hash in revoked.into_iter().rev() {
             board.revoked.insert(hash, now);
             self.0.local.keep_unknown(hash, now);

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use sqlx::Connection;
-use tokenroute_store::{Cached, Directory, DirectoryOptions, Event, Unavailable};
+use tokenroute_store::{Cached, Directory, Event, Unavailable};
 
 use crate::redis_server::NEVER;
-use crate::support::{Edge, Fresh, T0, after, create_keys, eventually, hash, key_id};
+use crate::support::{Edge, Fresh, T0, after, create_keys, eventually, hash, key_id, patient};
 
 /// How often edges poll in tests that wait for a poll.
 const OFTEN: Duration = Duration::from_millis(20);
 
 fn unwatched(fresh: &Fresh) -> Directory {
-    Directory::new(fresh.database.clone(), None, DirectoryOptions::default())
+    Directory::new(fresh.database.clone(), None, patient(NEVER))
 }
 
 /// Makes every look-up in the database fail, until [`end_outage`].
@@ -182,8 +182,8 @@ async fn a_revocation_while_polls_fail_is_read_after_it() {
     let fresh = Fresh::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::start(fresh.database.clone(), None, OFTEN);
-    assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     eventually("the edge has caught up", async || edge.count(Event::Polled) > 0).await;
+    assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     begin_outage(&fresh).await;
     eventually("a poll has failed", async || edge.count(Event::PollFailed) > 0).await;
     let mut other = fresh.other_program().await;

@@ -1,7 +1,8 @@
 //! A real Redis server of the test's own, which can be stalled, killed and started again.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -10,21 +11,21 @@ use crate::support::eventually;
 
 pub(crate) struct RedisServer {
     process: Child,
-    port: u16,
+    place: SocketAddr,
     folder: TempDir,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let place = TcpListener::bind((own_host(), 0)).unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let server = Self { process: spawn(port, &folder), port, folder };
+        let mut server = Self { process: spawn(place, &folder), place, folder };
         server.answers().await;
         server
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.place)
     }
 
     /// It keeps its connections, and answers nothing.
@@ -43,7 +44,7 @@ impl RedisServer {
 
     /// Starts again on the same port, with nothing kept.
     pub(crate) async fn start_again(&mut self) {
-        self.process = spawn(self.port, &self.folder);
+        self.process = spawn(self.place, &self.folder);
         self.answers().await;
     }
 
@@ -58,8 +59,9 @@ impl RedisServer {
         redis::cmd(name).arg(rest).query_async(&mut connection).await
     }
 
-    async fn answers(&self) {
+    async fn answers(&mut self) {
         eventually("Redis answers", async || self.ask::<String>(&["PING"]).await.is_ok()).await;
+        assert!(self.process.try_wait().unwrap().is_none(), "somebody else's server answered");
     }
 
     fn signal(&self, signal: &str) {
@@ -75,10 +77,17 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
+/// A loopback address for one server alone, so that no other takes its port while it is down.
+fn own_host() -> Ipv4Addr {
+    static SERVERS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high % 254 + 1, low, SERVERS.fetch_add(1, Ordering::Relaxed))
+}
+
+fn spawn(place: SocketAddr, folder: &TempDir) -> Child {
     Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
-        .arg(port.to_string())
+        .args(["--save", "", "--appendonly", "no", "--bind", &place.ip().to_string()])
+        .args(["--port", &place.port().to_string()])
         .arg("--dir")
         .arg(folder.path())
         .stdout(Stdio::null())

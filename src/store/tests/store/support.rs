@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 pub(crate) const T0: Timestamp = Timestamp(1_800_000_000_000_000);
 
 /// How long something that happens at once may take on a busy machine before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `T0` and so many seconds.
 pub(crate) fn after(seconds: u64) -> Timestamp {
@@ -119,6 +119,17 @@ pub(crate) fn record(number: u128) -> Record {
     }
 }
 
+/// The rules of real edges, but waits that a machine busy with other tests cannot exceed.
+pub(crate) fn patient(poll: Duration) -> DirectoryOptions {
+    DirectoryOptions {
+        poll,
+        redis: PATIENCE,
+        sql: PATIENCE,
+        confirmation: PATIENCE,
+        ..DirectoryOptions::default()
+    }
+}
+
 /// A directory that is being watched over, as an edge has one.
 pub(crate) struct Edge {
     pub(crate) directory: Directory,
@@ -128,7 +139,10 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn start(database: Database, redis: Option<RedisCache>, poll: Duration) -> Self {
-        let options = DirectoryOptions { poll, ..DirectoryOptions::default() };
+        Self::with(database, redis, patient(poll))
+    }
+
+    fn with(database: Database, redis: Option<RedisCache>, options: DirectoryOptions) -> Self {
         let directory = Directory::new(database, redis, options);
         let (stop, stopping) = watch::channel(false);
         let watched = directory.clone();
@@ -138,8 +152,16 @@ impl Edge {
 
     /// An edge whose connection to Redis stands, and which has caught up with the database.
     pub(crate) async fn connected(database: Database, address: &str, poll: Duration) -> Self {
-        let redis = RedisCache::new(address).unwrap();
-        let edge = Self::start(database, Some(redis), poll);
+        Self::ready(database, address, patient(poll)).await
+    }
+
+    /// The same, with the patience of real ones.
+    pub(crate) async fn hasty(database: Database, address: &str) -> Self {
+        Self::ready(database, address, DirectoryOptions::default()).await
+    }
+
+    async fn ready(database: Database, address: &str, options: DirectoryOptions) -> Self {
+        let edge = Self::with(database, Some(RedisCache::new(address).unwrap()), options);
         eventually("Redis is connected", async || edge.directory.redis_connected() == Some(true))
             .await;
         eventually("the edge has caught up", async || edge.count(Event::Polled) > 0).await;
