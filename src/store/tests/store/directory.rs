@@ -160,6 +160,7 @@ async fn a_revocation_takes_effect_here_at_once_and_there_with_the_next_poll() {
     let here = Edge::start(fresh.database.clone(), None, NEVER);
     let there = Edge::start(fresh.database.clone(), None, OFTEN);
     for edge in [&here, &there] {
+        edge.caught_up().await;
         assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
         assert_eq!(edge.key(2).await, Ok(Some(key_id(2))));
     }
@@ -167,6 +168,7 @@ async fn a_revocation_takes_effect_here_at_once_and_there_with_the_next_poll() {
     assert!(!here.directory.revoke(key_id(99), T0).await.unwrap());
     assert_eq!(here.directory.cached(&hash(1), T0), Cached::Unknown);
     eventually("the poll brought it", async || there.key(1).await == Ok(None)).await;
+    assert_eq!(there.count(Event::RevocationRead), 1);
     assert_eq!(there.key(2).await, Ok(Some(key_id(2))), "nobody else is touched");
     let reads = there.count(Event::SqlRead);
     for seconds in 0..120 {
@@ -182,7 +184,7 @@ async fn a_revocation_while_polls_fail_is_read_after_it() {
     let fresh = Fresh::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::start(fresh.database.clone(), None, OFTEN);
-    eventually("the edge has caught up", async || edge.count(Event::Polled) > 0).await;
+    edge.caught_up().await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     begin_outage(&fresh).await;
     eventually("a poll has failed", async || edge.count(Event::PollFailed) > 0).await;

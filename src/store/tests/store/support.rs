@@ -164,7 +164,7 @@ impl Edge {
         let edge = Self::with(database, Some(RedisCache::new(address).unwrap()), options);
         eventually("Redis is connected", async || edge.directory.redis_connected() == Some(true))
             .await;
-        eventually("the edge has caught up", async || edge.count(Event::Polled) > 0).await;
+        edge.caught_up().await;
         edge
     }
 
@@ -178,6 +178,11 @@ impl Edge {
         now: Timestamp,
     ) -> Result<Option<KeyId>, Unavailable> {
         Ok(self.directory.find(&hash(number), now).await?.map(|key| key.id))
+    }
+
+    /// Waits until the first poll is done, which leaves nothing remembered that came before it in doubt.
+    pub(crate) async fn caught_up(&self) {
+        eventually("the edge has caught up", async || self.count(Event::Polled) > 0).await;
     }
 
     pub(crate) fn count(&self, event: Event) -> u64 {
