@@ -207,6 +207,8 @@ async fn embeddings_are_floats_or_base64_of_the_same() {
     let floats = provider.post("/v1/embeddings", &ask("float")).await.json();
     assert_eq!(floats["usage"], json!({ "prompt_tokens": 3, "total_tokens": 3 }));
     assert_eq!(floats["data"][1]["embedding"].as_array().unwrap().len(), 8);
+    let values = |index: usize| floats["data"][index]["embedding"].clone();
+    assert!(values(0) != values(1) && values(0)[0] != values(0)[1]);
     let packed = provider.post("/v1/embeddings", &ask("base64")).await.json();
     // 8 floats of 4 bytes.
     assert_eq!(packed["data"][0]["embedding"].as_str().unwrap().len(), 44);
@@ -386,6 +388,7 @@ async fn the_log_tells_what_arrived_and_can_be_cleared() {
 
     provider.exchange(b"DELETE /__observed HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     assert!(provider.observed().await.is_empty());
+    assert_eq!(provider.get("/__observed/bodies").await, json!([]));
 }
 
 #[tokio::test]
