@@ -197,6 +197,7 @@ fn stream_with_long_event(length: usize) -> Vec<u8> {
     };
     [
         chunk("{\"content\":\"a\"}", ""),
+        "event: chunk\nid: 7\n: long\n".to_owned(),
         chunk(&format!("{{\"content\":\"{}\"}}", "é".repeat(length / 2)), USAGE),
         chunk("{\"content\":\"b\"}", ""),
         "data: [DONE]\n\n".to_owned(),
@@ -236,7 +237,7 @@ fn a_large_body_is_metered_without_being_kept() {
     let vector = "0.0123456789,-0.1,1e-5,".repeat(200_000);
     let body = format!(
         "{{\"object\":\"list\",\"data\":[{{\"embedding\":[{vector}0],\"usage\":{{\"prompt_tokens\":1}},\
-         \"note\":\"\\\"usage\\\":{{}}]]}}\"}}],\"us\\u0061ge\" : {{\"prompt_tokens\": 8, \"total_tokens\": 8 }}}}\n"
+         \"note\":\"\\\"usage\\\":{{}}]]}}\\\" [{{\\\\\"}}],\"us\\u0061ge\" : {{\"prompt_tokens\": 8, \"total_tokens\": 8 }}}}\n"
     );
     for endpoint in [Endpoint::Embeddings, Endpoint::ChatCompletions] {
         let options = Options { endpoint, ..chat(false) };

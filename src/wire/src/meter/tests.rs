@@ -90,6 +90,15 @@ fn errors_and_unknown_events_pass_but_say_nothing() {
 }
 
 #[test]
+fn a_malformed_event_counts_for_nothing() {
+    let mut meter = Meter::new(OPTIONS);
+    let cut = r#"{"choices":[{"text":"lost","finish_reason":"stop"}],"usage":{"total_tokens":1}"#;
+    assert_eq!(judge(&mut meter, &format!("data: {cut}\n\n")), Verdict::Pass);
+    assert_eq!((meter.text(), meter.text_bytes_total(), meter.malformed()), ("", 0, 1));
+    assert!(!meter.semantic() && !meter.complete() && meter.usage().is_none());
+}
+
+#[test]
 fn done_ends_whatever_follows_it() {
     for data in ["[DONE]", "[DONE] ", "[DONE]{}"] {
         let mut meter = Meter::new(OPTIONS);
@@ -264,6 +273,10 @@ fn absurd_counts_are_clamped_and_suspect() {
         assert!(odd, "{count}");
         assert_eq!(usage.map(|usage| usage.output_total()), Some(1), "{count}");
     }
+    let audio =
+        r#"{"prompt_tokens":2,"completion_tokens":1,"prompt_tokens_details":{"audio_tokens":3}}"#;
+    let usage = Usage { input_audio: 2, output: 1, ..Usage::default() };
+    assert_eq!(usage_of(audio), (Some(usage), true));
     for usage in ["\"none\"", "[]", "5", "true"] {
         assert_eq!(usage_of(usage), (None, true), "{usage}");
     }
