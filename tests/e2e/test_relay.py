@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 
 import pytest
 
@@ -24,6 +25,8 @@ def both(gateway, provider, script, **more):
     through = gateway.ask(chat(f"box/{script}", **more))
     plain = direct(provider, chat(script, **more))
     for answer in (through, plain):
+        if answer.header("content-encoding") == "gzip":
+            answer.body = zlib.decompress(answer.body, wbits=31)
         answer.body = NUMBERED.sub(b"box", answer.body)
     return through, plain
 
@@ -49,12 +52,12 @@ def test_a_stream_passes_byte_for_byte(shared, provider, script):
         assert through.header(name) == plain.header(name)
 
 
-@pytest.mark.parametrize("script", ["words-9", "unicode", "crlf+words-9", "bom+words-9", "comments+words-9", "split-5+words-9",
+@pytest.mark.parametrize("script", ["words-9", "unicode", "crlf+words-9", "bom+words-9", "split-5+words-9",
                                     "no-usage+words-9", "one-write+words-40"])
 def test_a_stream_without_usage_is_as_if_it_had_not_been_asked_for(shared, provider, script):
     """The gateway asked for it; the client, who did not, reads what the provider sends those who do not."""
     through, plain = both(shared, provider, script, stream=True)
-    assert through.body == plain.body and b"usage" not in through.body
+    assert through.body == plain.body and b'"usage"' not in through.body
     record = shared.record(through.header("x-request-id"))
     assert record["usage_source"] == ("estimated" if script.startswith("no-usage") else "provider")
 
@@ -112,10 +115,12 @@ def test_a_stream_that_ends_without_done_is_passed_as_it_is(shared, provider):
 
 
 def test_a_cut_json_body_never_looks_complete(shared):
-    for fault in ["short-body", "cut-after-1+json-bytes-100000", "cut-after-1+chunked-json"]:
+    faults = ["short-body", "cut-after-1+json-bytes-100000", "cut-after-1+chunked-json", "fin-after-1+chunked-json"]
+    # Often, since the end may arrive with the last bytes or after them.
+    for fault in faults * 10:
         answer = shared.ask(chat(f"box/{fault}"))
         assert answer.status == 502 or not answer.complete, fault
-        assert shared.record(answer.header("x-request-id"))["outcome"] in ("cut", "failed")
+        assert shared.record(answer.header("x-request-id"))["outcome"] in ("cut", "failed"), fault
 
 
 def test_done_ends_a_stream_whatever_lingers(shared):

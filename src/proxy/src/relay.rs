@@ -65,6 +65,7 @@ pub(crate) async fn run(
         out: Vec::new(),
         speaking: false,
         over: false,
+        failed: None,
     };
     match relay.pump(session, call, ending).await {
         Ok(()) => {
@@ -95,6 +96,8 @@ struct Relay {
     speaking: bool,
     /// Whether the answer is over, whatever the provider still sends.
     over: bool,
+    /// A failure that was met while gathering: the exchange tells it only once.
+    failed: Option<Failure>,
 }
 
 /// What the relay waits for.
@@ -117,7 +120,8 @@ impl Relay {
                     self.take(call, part);
                     self.gather(call);
                     // A framed body that is all there ends with the same write.
-                    if self.scanner.is_none() && self.exchange.is_done() {
+                    let whole = self.failed.is_none() && self.exchange.is_done();
+                    if self.scanner.is_none() && whole {
                         self.end(call)?;
                     }
                 }
@@ -135,6 +139,9 @@ impl Relay {
         ending: &mut Ending,
         left: Duration,
     ) -> Result<Next, Fault> {
+        if let Some(failure) = self.failed.take() {
+            return Err(self.broken(failure));
+        }
         if self.exchange.is_done() {
             return Ok(Next::End);
         }
@@ -164,10 +171,18 @@ impl Relay {
             if self.over || bytes > GATHER_BYTES_MAX || self.exchange.is_done() {
                 return;
             }
-            // An end or a failure is met again by the next read, when what came before is written.
-            let Some(Ok(Some(part))) = self.exchange.read().now_or_never() else { return };
-            bytes = bytes.saturating_add(part.len());
-            self.take(call, part);
+            match self.exchange.read().now_or_never() {
+                Some(Ok(Some(part))) => {
+                    bytes = bytes.saturating_add(part.len());
+                    self.take(call, part);
+                }
+                // What came before is written first.
+                Some(Err(failure)) => {
+                    self.failed = Some(failure);
+                    return;
+                }
+                Some(Ok(None)) | None => return,
+            }
         }
     }
 

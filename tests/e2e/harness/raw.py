@@ -108,13 +108,19 @@ class Connection:
     def read_answer(self):
         """Head and body, as far as they come."""
         answer = self.read_head()
+        while answer.status < 200:
+            answer = self.read_head()
         parts = []
         try:
             if answer.header("transfer-encoding") == "chunked":
                 while part := self.read_chunk():
                     parts.append(part)
             elif (length := answer.header("content-length")) is not None:
-                parts.append(self._take(int(length)))
+                missing = int(length)
+                while missing:
+                    # Piecewise, so that what came of a body that was cut is kept.
+                    parts.append(self._take(min(missing, len(self.buffer) or 1)))
+                    missing -= len(parts[-1])
             else:
                 while self._more():
                     pass
