@@ -30,7 +30,7 @@ const IMPORTS: [(&str, &[&str]); 9] = [
     ("tokenroute-provider", &[]),
     ("tokenroute-driver", &["tokenroute-provider"]),
     ("tokenroute-tests", &[]),
-    ("tokenroute-fuzz", &["tokenroute-wire"]),
+    ("tokenroute-fuzz", &["tokenroute-domain", "tokenroute-wire"]),
 ];
 
 /// What the pure crates must not reach, however indirectly.
