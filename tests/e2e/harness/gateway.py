@@ -1,5 +1,6 @@
 """The real `tokenrouted`: its configuration, its state folder, its records and its metrics."""
 
+import collections
 import json
 import os
 import re
@@ -19,6 +20,16 @@ KEY = re.compile(r"sk-tr-[0-9A-Za-z]{49}")
 CREDENTIAL = "upstream-credential-canary-7b1d"
 # Prices in USD per million tokens: a whole number of nano-USD per token.
 INPUT_PRICE, OUTPUT_PRICE = 1, 4
+
+# Models with a price, by the provider's script. Any other script can be asked for, without one.
+PRICED = ("echo", "no-usage+words-50", "usage-huge+words-50")
+MODEL = """
+[[providers.box.models]]
+id = "{}"
+created = 1_750_000_000
+input = "{}"
+output = "{}"
+"""
 
 CONFIG = """
 state_dir = "{state}"
@@ -41,12 +52,7 @@ streams_seconds = 2
 base_url = "{box}"
 credential_file = "credential"
 
-# Priced whatever it is asked to do: its upstream models are the provider's scripts.
-[[providers.box.models]]
-id = "echo"
-created = 1_750_000_000
-input = "{input}"
-output = "{output}"
+{models}
 
 [[routes]]
 model = "box/*"
@@ -81,7 +87,8 @@ class Gateway:
         """Its configuration, with other parts than its own where some are named."""
         return CONFIG.format(
             state=self.state, port=self.port, admin=self.admin_port, box=self.provider.base_url(),
-            input=INPUT_PRICE, output=OUTPUT_PRICE, **(self.parts | parts),
+            models="".join(MODEL.format(name, INPUT_PRICE, OUTPUT_PRICE) for name in PRICED),
+            **(self.parts | parts),
         )
 
     def write_config(self, text=None):
@@ -166,7 +173,8 @@ class Gateway:
         until(lambda: self.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
         until(lambda: len(self.records()) >= count, f"{count} records")
         records = self.records()
-        assert len(records) == count, [(one["outcome"], one["model"], one["error"]) for one in records]
+        kinds = collections.Counter((one["outcome"], one["error"]) for one in records)
+        assert len(records) == count, kinds
         return records
 
     # Clients.

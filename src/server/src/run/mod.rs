@@ -55,6 +55,7 @@ pub(crate) fn run(plan: Plan, path: Option<&Path>) -> anyhow::Result<()> {
     log::start(&plan.log)?;
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let watch = path.map(Watch::new);
+    check_addresses(&plan)?;
     let state = state::open(&plan.state)?;
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = runtime::Builder::new_multi_thread()
@@ -95,6 +96,17 @@ pub(crate) fn run(plan: Plan, path: Option<&Path>) -> anyhow::Result<()> {
     outbox.close();
     let lost = stores.finish();
     anyhow::ensure!(lost == 0, "{lost} records could not be written to the database");
+    Ok(())
+}
+
+/// Fails if somebody else listens already. Pingora would try again for half a minute without a word.
+fn check_addresses(plan: &Plan) -> anyhow::Result<()> {
+    for (setting, address) in
+        [("listen.address", plan.listen.address), ("admin.address", plan.admin)]
+    {
+        std::net::TcpListener::bind(address)
+            .with_context(|| format!("{setting}: cannot listen on {address}"))?;
+    }
     Ok(())
 }
 
