@@ -25,6 +25,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 STATIC_KEY = "sk-load"
 READY_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
+# What a start still does in the background after the first answer must not count as the streams' memory.
+SETTLE_SECONDS = 1.0
 
 # name, title, figure in the driver's report, arguments of the driver
 MEASURES = [
@@ -284,6 +286,18 @@ def print_table(options, names, results):
         ratios = [median_ratio(reports, path, "tokenrouted", base) for base in ("nginx", "bare")]
         print(f"| {title} | " + " | ".join(cells + ratios) + " |")
     print(flush=True)
+    print_threads(results["1KB"].get("tokenrouted", []))
+
+
+def print_threads(reports):
+    """Where the gateway's time goes: its threads' share of a request."""
+    names = sorted({name for report in reports for name in report["cpu_seconds_by_thread"]})
+    if names:
+        print("CPU us/request, 1 KB, by thread of tokenrouted:")
+    for name in names:
+        values = [report["cpu_seconds_by_thread"].get(name, 0) * 1e6 / report["requests"]
+                  for report in reports if report["requests"]]
+        print(f"  {name}: {shown(values)}")
 
 
 def build_subjects(options, folder, provider, provider_port):
@@ -312,6 +326,7 @@ def run(options, folder):
                 print(f"round {turn + 1}: {subject.name}", file=sys.stderr, flush=True)
                 try:
                     subject.start()
+                    time.sleep(SETTLE_SECONDS)
                     for name, _, _, arguments in MEASURES:
                         report = measure(options, subject, name, arguments)
                         results[name].setdefault(subject.name, []).append(report)

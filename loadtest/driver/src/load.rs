@@ -1,6 +1,7 @@
 //! A run: connections that call in a loop, a warm-up, a window in which is measured, and a report.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -134,6 +135,7 @@ fn report(plan: &Plan, meter: &Meter, spent_ns: u64, usage: &Use) -> Value {
     let of_processes = json!({
         "cpu_seconds": ratio(run_ns, 1_000_000_000),
         "cpu_seconds_by_ticks": ratio(ticks_ns, 1_000_000_000),
+        "cpu_seconds_by_thread": by_thread(usage),
         "cpu_us_per_request": (meter.requests > 0).then(|| ratio(run_ns, meter.requests) / 1_000.0),
         "cpu_us_per_event": (meter.events > 0).then(|| ratio(run_ns, meter.events) / 1_000.0),
         "rss_kb_idle": usage.idle.rss_kb,
@@ -152,6 +154,15 @@ fn report(plan: &Plan, meter: &Meter, spent_ns: u64, usage: &Use) -> Value {
         }
     }
     report
+}
+
+/// What each thread, or threads of one name, ran in the window, seconds; without those that hardly did.
+fn by_thread(usage: &Use) -> BTreeMap<String, f64> {
+    let before = |name| usage.before.run_ns_by_thread.get(name).copied().unwrap_or(0);
+    let spent = usage.after.run_ns_by_thread.iter().map(|(name, after_ns)| {
+        (name.clone(), ratio(after_ns.saturating_sub(before(name)), 1_000_000_000))
+    });
+    spent.filter(|(_, seconds)| *seconds > 0.001).collect()
 }
 
 /// A quotient for people; counts beyond 2^32 lose what lies under their thousands.
