@@ -1,6 +1,7 @@
 """Versions of HTTP and TLS, the limits of a request's head, and who is answered before what."""
 
 import json
+import socket
 import ssl
 import subprocess
 
@@ -276,3 +277,30 @@ def test_keep_alive(shared):
         assert connection.read_answer().complete
         connection.send(shared.request(chat("box/echo")))
         assert connection.read_answer().status == 200
+
+
+def test_http_1_0_reads_to_the_end_of_the_connection(shared):
+    for body in (chat("box/words-9", stream=True), chat("box/no-length+words-9")):
+        request = shared.request(body).replace(b" HTTP/1.1", b" HTTP/1.0", 1)
+        answer = raw.exchange(shared.address, request)
+        assert answer.status == 200 and answer.header("transfer-encoding") is None
+        assert b"word8" in answer.body
+
+
+def test_a_pipelined_request_does_not_break_the_first(shared):
+    """Pipelining is not served, but it harms nothing: the first answer is whole, then the connection ends."""
+    for body in (chat("box/echo"), chat("box/sse-9x10ms", stream=True)):
+        with raw.Connection(shared.address) as connection:
+            connection.send(shared.request(body) + shared.request(chat("box/echo", "the second")))
+            answer = connection.read_answer()
+            assert answer.status == 200 and answer.complete
+            assert b"the second" not in answer.body
+        assert shared.record(answer.header("x-request-id"))["outcome"] == "answered"
+
+
+def test_a_client_that_closes_its_half_has_left(start):
+    gateway = start()
+    with raw.Connection(gateway.address) as connection:
+        connection.send(gateway.request(chat("box/sse-100x20ms", stream=True)))
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert gateway.await_records(1)[0]["outcome"] == "client_gone"

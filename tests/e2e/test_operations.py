@@ -151,6 +151,19 @@ def test_an_address_that_is_taken_ends_the_start(folder, defaults):
     assert f"127.0.0.1:{port}" in ran.stderr
 
 
+def test_a_kill_leaves_a_sound_database(start):
+    gateway = start()
+    for _ in range(20):
+        assert gateway.ask(chat("box/echo")).status == 200
+    gateway.await_records(20)
+    gateway.process.child.kill()
+    gateway.process.await_end()
+    gateway.start()
+    assert gateway.ask(chat("box/echo")).status == 200
+    gateway.await_records(21)
+    assert gateway.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+
 def test_pages_are_on_the_admin_address_alone(shared):
     assert shared.page("/healthz") == (200, "ok\n")
     assert shared.page("/readyz")[0] == 200

@@ -155,6 +155,25 @@ def test_a_new_credential_needs_no_restart(start, provider):
     until(lambda: gateway.ask(chat("box/echo")).status == 200, "the right one is used again")
 
 
+def test_a_link_that_is_turned_is_noticed(start):
+    """The way in which an orchestrator swaps a mounted configuration."""
+    gateway = start(routes=alias(3))
+    for name, number in [("one", 4), ("two", 5)]:
+        folder = gateway.folder / name
+        folder.mkdir()
+        (folder / "tokenroute.toml").write_text(gateway.config_text(routes=alias(number)))
+        (folder / "credential").write_text(gateway.provider.key)
+    link = gateway.folder / "current"
+    link.symlink_to("one")
+    gateway.stop()
+    gateway.config = link / "tokenroute.toml"
+    gateway.start()
+    assert gateway.ask(chat("alias")).body.count(b" word3") == 1
+    (gateway.folder / "next").symlink_to("two")
+    (gateway.folder / "next").replace(link)
+    until(lambda: gateway.ask(chat("alias")).body.count(b" word4") == 1, "the other folder is read")
+
+
 def test_what_needs_a_restart_says_so(start):
     gateway = start()
     gateway.write_config(gateway.config_text().replace("threads = 2", "threads = 1"))
