@@ -86,9 +86,10 @@ impl Estimator {
 }
 
 fn run(waiting: &Receiver<Job>) {
-    // Linear in the length of any text, also hostile ones; vocabulary of the current OpenAI models.
-    let tokenizer = bpe_openai::o200k_base();
     while let Ok(job) = waiting.recv() {
+        // Linear in the length of any text, also hostile ones; vocabulary of the current OpenAI
+        // models. Loaded when the first answer needs it: it takes some 60 MB.
+        let tokenizer = bpe_openai::o200k_base();
         job.run(|text| u64::try_from(tokenizer.count(text)).unwrap_or_default());
     }
 }

@@ -32,8 +32,9 @@ CREATE INDEX api_keys_by_revoked ON api_keys (revoked) WHERE revoked IS NOT NULL
 
 -- One row a call. No foreign keys: a record outlives what it names.
 CREATE TABLE records (
-    call                   TEXT   NOT NULL PRIMARY KEY,
-    sequence               BIGINT NOT NULL UNIQUE,
+    call                   TEXT    NOT NULL UNIQUE,
+    -- SQLite's own row number: one index less to keep.
+    sequence               INTEGER NOT NULL PRIMARY KEY,
     started                BIGINT NOT NULL,
     endpoint               TEXT   NOT NULL,
     key_id                 TEXT,

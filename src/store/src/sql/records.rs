@@ -1,8 +1,11 @@
 //! Request records in SQL: written in batches, read in the order in which they were written.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Record};
 use tokenroute_domain::time::Timestamp;
@@ -91,8 +94,17 @@ impl Database {
         .bind(count)
         .fetch_one(&mut *transaction)
         .await?;
-        for (record, sequence) in batch.iter().zip(last.saturating_sub(count)..) {
-            insert(&mut transaction, record, sequence.saturating_add(1)).await?;
+        let mut sequence = last.saturating_sub(count);
+        let mut left = batch;
+        while let Some((insert, rows)) = next_insert(left.len()) {
+            let (now, later) = left.split_at(rows);
+            let mut statement = sqlx::query(insert);
+            for record in now {
+                sequence = sequence.saturating_add(1);
+                statement = bind(statement, record, sequence)?;
+            }
+            statement.execute(&mut *transaction).await?;
+            left = later;
         }
         transaction.commit().await?;
         Ok(())
@@ -122,55 +134,101 @@ impl Database {
     }
 }
 
-async fn insert(
-    transaction: &mut sqlx::SqliteConnection,
-    record: &Record,
-    sequence: i64,
-) -> Result<(), Error> {
+/// What is written of a record, in the order in which [`bind`] binds it.
+const COLUMNS: [&str; 27] = [
+    "call",
+    "sequence",
+    "started",
+    "endpoint",
+    "key_id",
+    "account",
+    "model",
+    "target",
+    "attempts",
+    "status",
+    "outcome",
+    "error",
+    "streamed",
+    "input",
+    "input_cache_read",
+    "input_cache_write",
+    "input_cache_write_long",
+    "input_audio",
+    "input_image",
+    "output",
+    "output_reasoning",
+    "output_audio",
+    "output_image",
+    "usage_source",
+    "cost_nano_usd",
+    "latency_micros",
+    "first_token_micros",
+];
+
+/// How many rows a statement inserts. Most of the cost of a row is that of its statement, so a full
+/// batch goes in few; what is left over goes in smaller ones.
+const ROWS: [usize; 3] = [64, 8, 1];
+
+/// The statements for [`ROWS`]. They are put together of constants alone, once.
+static INSERTS: LazyLock<[&'static str; ROWS.len()]> =
+    LazyLock::new(|| ROWS.map(|rows| &*Box::leak(insert(rows).into_boxed_str())));
+
+fn insert(rows: usize) -> String {
+    let width = COLUMNS.len();
+    let row = |row: usize| {
+        let first = row.saturating_mul(width).saturating_add(1);
+        let places = first..first.saturating_add(width);
+        let places: Vec<String> = places.map(|place| format!("${place}")).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        "INSERT INTO records ({}) VALUES {} ON CONFLICT (call) DO NOTHING",
+        COLUMNS.join(", "),
+        rows.join(", ")
+    )
+}
+
+/// The statement for as many of `left` rows as fit in one, and their number.
+fn next_insert(left: usize) -> Option<(&'static str, usize)> {
+    INSERTS.iter().copied().zip(ROWS).find(|(_, rows)| *rows <= left)
+}
+
+type Insert<'q> = Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
+
+fn bind<'q>(statement: Insert<'q>, record: &'q Record, sequence: i64) -> Result<Insert<'q>, Error> {
     let attempts: Vec<StoredAttempt> = record.attempts.iter().map(StoredAttempt::from).collect();
     let attempts = serde_json::to_string(&attempts)
         .map_err(|_error| Error::unreadable("attempts of a record"))?;
     let usage = &record.usage;
-    sqlx::query(
-        "INSERT INTO records (call, sequence, started, endpoint, key_id, account, model, target,
-            attempts, status, outcome, error, streamed, input, input_cache_read,
-            input_cache_write, input_cache_write_long, input_audio, input_image, output,
-            output_reasoning, output_audio, output_image, usage_source, cost_nano_usd,
-            latency_micros, first_token_micros)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-            $19, $20, $21, $22, $23, $24, $25, $26, $27)
-         ON CONFLICT (call) DO NOTHING",
-    )
-    .bind(record.call.to_string())
-    .bind(sequence)
-    .bind(column(record.started.micros()))
-    .bind(record.endpoint.as_str())
-    .bind(record.key.map(|id| id.to_string()))
-    .bind(record.account.map(|id| id.to_string()))
-    .bind(record.model.as_deref())
-    .bind(record.target.as_deref())
-    .bind(attempts)
-    .bind(i64::from(record.status))
-    .bind(record.outcome.as_str())
-    .bind(record.error)
-    .bind(i64::from(record.streamed))
-    .bind(column(usage.input))
-    .bind(column(usage.input_cache_read))
-    .bind(column(usage.input_cache_write))
-    .bind(column(usage.input_cache_write_long))
-    .bind(column(usage.input_audio))
-    .bind(column(usage.input_image))
-    .bind(column(usage.output))
-    .bind(column(usage.output_reasoning))
-    .bind(column(usage.output_audio))
-    .bind(column(usage.output_image))
-    .bind(record.usage_source.as_str())
-    .bind(record.cost.0)
-    .bind(column(record.latency_micros))
-    .bind(record.first_token_micros.map(column))
-    .execute(transaction)
-    .await?;
-    Ok(())
+    Ok(statement
+        .bind(record.call.to_string())
+        .bind(sequence)
+        .bind(column(record.started.micros()))
+        .bind(record.endpoint.as_str())
+        .bind(record.key.map(|id| id.to_string()))
+        .bind(record.account.map(|id| id.to_string()))
+        .bind(record.model.as_deref())
+        .bind(record.target.as_deref())
+        .bind(attempts)
+        .bind(i64::from(record.status))
+        .bind(record.outcome.as_str())
+        .bind(record.error)
+        .bind(i64::from(record.streamed))
+        .bind(column(usage.input))
+        .bind(column(usage.input_cache_read))
+        .bind(column(usage.input_cache_write))
+        .bind(column(usage.input_cache_write_long))
+        .bind(column(usage.input_audio))
+        .bind(column(usage.input_image))
+        .bind(column(usage.output))
+        .bind(column(usage.output_reasoning))
+        .bind(column(usage.output_audio))
+        .bind(column(usage.output_image))
+        .bind(record.usage_source.as_str())
+        .bind(record.cost.0)
+        .bind(column(record.latency_micros))
+        .bind(record.first_token_micros.map(column)))
 }
 
 fn stored(row: &SqliteRow) -> Result<StoredRecord, Error> {
