@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokenroute_domain::record::Record;
 use tokio::runtime;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::Database;
 
@@ -89,13 +89,13 @@ impl RecordWriter {
         if self.records.recv_many(batch, BATCH_MAX).await == 0 {
             return false;
         }
-        let end = Instant::now() + BATCH_WAIT;
+        if batch.len() < BATCH_MAX {
+            // Not listening meanwhile: to be woken for each record would cost more than to write it.
+            sleep(BATCH_WAIT).await;
+        }
         while batch.len() < BATCH_MAX {
-            let room = BATCH_MAX.saturating_sub(batch.len());
-            match timeout_at(end, self.records.recv_many(batch, room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
+            let Ok(record) = self.records.try_recv() else { break };
+            batch.push(record);
         }
         true
     }

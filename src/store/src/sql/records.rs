@@ -174,14 +174,9 @@ static INSERTS: LazyLock<[&'static str; ROWS.len()]> =
     LazyLock::new(|| ROWS.map(|rows| &*Box::leak(insert(rows).into_boxed_str())));
 
 fn insert(rows: usize) -> String {
-    let width = COLUMNS.len();
-    let row = |row: usize| {
-        let first = row.saturating_mul(width).saturating_add(1);
-        let places = first..first.saturating_add(width);
-        let places: Vec<String> = places.map(|place| format!("${place}")).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
+    // Places without a name: SQLite looks a named one up among all others, for each value.
+    let row = format!("({})", ["?"; COLUMNS.len()].join(", "));
+    let rows = vec![row; rows];
     format!(
         "INSERT INTO records ({}) VALUES {} ON CONFLICT (call) DO NOTHING",
         COLUMNS.join(", "),
