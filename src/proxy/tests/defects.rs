@@ -1,5 +1,7 @@
 //! A defect in a hook ends one call, with an honest answer and its record; the process lives on.
 
+#![cfg(test)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -59,8 +61,12 @@ fn limits() -> Limits {
 fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
     let (outbox, records) = Outbox::new(slots_max);
     let metrics = Metrics::new().unwrap();
-    let settings =
-        Settings { generation: 1, catalog: Catalog::default(), providers: vec![], limits: limits() };
+    let settings = Settings {
+        generation: 1,
+        catalog: Catalog::default(),
+        providers: vec![],
+        limits: limits(),
+    };
     let snapshot = Snapshot::new(settings, &Resolver::default(), &metrics);
     let gateway = Gateway::new(Parts {
         keys: Arc::new(Broken),

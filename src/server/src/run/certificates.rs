@@ -42,7 +42,8 @@ impl Certificates {
     /// Settings of a listener that speaks HTTP/2 and HTTP/1.1 with this certificate.
     pub(crate) fn settings(self: &Arc<Self>) -> anyhow::Result<TlsSettings> {
         let mut settings = TlsSettings::with_callbacks(Box::new(NoCallbacks))?;
-        settings.set_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        let resolver: Arc<dyn ResolvesServerCert> = self.clone();
+        settings.set_cert_resolver(resolver);
         settings.enable_h2();
         Ok(settings)
     }
