@@ -35,11 +35,14 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, providers: &[Checked
     let mut own = HashSet::new();
     for (place, typed) in file.routes.iter().take(ROUTES_MAX).enumerate() {
         let path = format!("routes[{place}]");
-        let Some(model) = check_model(checker, &path, typed) else { continue };
+        let model = check_model(checker, &path, typed);
+        // Also where the name is wrong: every problem is told at once.
+        let pattern = typed.model.as_deref().unwrap_or_default();
+        let targets = table.check_targets(checker, (&path, pattern), &typed.targets);
+        let Some(model) = model else { continue };
         if !own.insert(model) {
             checker.problem(format!("{path}.model"), format!("has two routes: {model}"));
         }
-        let targets = table.check_targets(checker, (&path, model), &typed.targets);
         table.add_own(model, targets);
     }
     Catalog::new(table.routes.into_values().collect(), table.listed.into_values().collect())

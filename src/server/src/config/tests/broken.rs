@@ -113,7 +113,11 @@ fn of_providers() {
 fn of_routes() {
     tells(&[
         ("[[routes]]\nmodel = 'm'".to_owned(), &["routes[0].targets"]),
-        ("[[routes]]\ntargets = []".to_owned(), &["routes[0].model"]),
+        ("[[routes]]\ntargets = []".to_owned(), &["routes[0].model", "routes[0].targets"]),
+        (
+            route("{ provider = 'q', model = 'x', weight = 0 }").replace("'m'", "'m m'"),
+            &["routes[0].model", "routes[0].targets[0].weight", "routes[0].targets[0].provider"],
+        ),
         (route(""), &["routes[0].targets"]),
         (route("{ provider = 'q', model = 'x' }"), &["routes[0].targets[0].provider"]),
         (route("{ provider = 'p' }"), &["routes[0].targets[0].model"]),
