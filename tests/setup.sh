@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tests/packages.sh cmake redis-server curl openssl python3
+tests/packages.sh cmake redis-server curl openssl python3 git
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 
 # Whether file $1 is another than the copy $2 that was left when it was last acted on.
