@@ -127,7 +127,8 @@ impl Target {
 /// Whether a text may be part of a header, a log line and a record as it stands.
 pub fn is_model_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/@+".contains(&b);
-    !text.is_empty() && text.len() <= MODEL_LEN_MAX && text.bytes().all(allowed)
+    let relative = text.split('/').any(|part| matches!(part, "." | ".."));
+    !text.is_empty() && text.len() <= MODEL_LEN_MAX && text.bytes().all(allowed) && !relative
 }
 
 #[cfg(test)]
@@ -169,7 +170,9 @@ mod tests {
     #[test]
     fn hostile_names_lead_nowhere() {
         let catalog = Catalog::new(vec![route("a/*", "*")], vec![]);
-        for bad in ["a/\r\nx: y", "a/ b", "a/%2e", "a/?x", "a/#", "a/\0", "a/\u{202e}x"] {
+        for bad in
+            ["a/../x", "a/.", "a/\r\nx: y", "a/ b", "a/%2e", "a/?x", "a/#", "a/\0", "a/\u{202e}x"]
+        {
             assert!(catalog.find(bad).is_none(), "{bad:?}");
         }
         assert!(catalog.find(&format!("a/{}", "x".repeat(MODEL_LEN_MAX))).is_none());

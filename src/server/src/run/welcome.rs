@@ -10,6 +10,9 @@ use crate::commands::keys::{self, Wish};
 use crate::config::Plan;
 use crate::state::State;
 
+/// What the demo provider's model is called.
+const DEMO_MODEL: &str = "demo/echo";
+
 /// Makes the first key of a new state folder; `None` if there are keys already.
 pub(crate) async fn first_key(
     database: &Database,
@@ -27,13 +30,18 @@ pub(crate) async fn first_key(
 pub(crate) fn print(plan: &Plan, key: Option<&RawKey>, out: &mut dyn Write) -> std::io::Result<()> {
     let scheme = if plan.listen.tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", plan.listen.address);
-    writeln!(out, "tokenrouted serves {base}/v1 (admin: http://{})", plan.admin)?;
+    let state = plan.state.dir.display();
+    writeln!(out, "tokenrouted serves {base}/v1 (admin: http://{}, state: {state})", plan.admin)?;
     let Some(key) = key else {
         writeln!(out, "Keys: tokenrouted keys list, tokenrouted keys create --name NAME")?;
+        writeln!(out, "(with the same --config, TOKENROUTE_CONFIG or TOKENROUTE_STATE_DIR)")?;
         return out.flush();
     };
     writeln!(out, "\nYour first API key, shown only this once:\n\n  {}\n", key.expose())?;
-    if let Some(model) = plan.catalog.listed().first() {
+    // The demo provider answers whatever else is set up wrongly.
+    let listed = plan.catalog.listed();
+    let demo = listed.iter().find(|model| &*model.id == DEMO_MODEL);
+    if let Some(model) = demo.or_else(|| listed.first()) {
         writeln!(
             out,
             "Try it:\n\n  curl {base}/v1/chat/completions -H 'Authorization: Bearer {}' \
