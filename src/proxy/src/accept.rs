@@ -10,17 +10,11 @@ use tokenroute_domain::admission::{Refusal, check_key};
 use tokenroute_domain::key::{Pepper, RawKey, SharedKey};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_wire::request::{Facts, Flag, Number, Options};
 
 use crate::keys::{Keys, Unavailable};
 use crate::reply::Fault;
 use crate::request::{Buffered, Request};
 use crate::snapshot::Limits;
-
-/// Largest number of choices that a request may ask for (OpenAI's own bound).
-const CHOICES_MAX: u64 = 128;
-/// Largest cap on output tokens that is taken for one.
-const TOKENS_MAX: u64 = 1 << 32;
 
 /// What the path and the method ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,30 +152,7 @@ pub(crate) async fn request(
     }
     let mut request = Request::new(*limits, buffered);
     request.read_head(session).await?;
-    check_values(request.scanner.facts()).map_err(Fault::Refused)?;
     Ok(request)
-}
-
-/// Refuses values that providers would read in different ways.
-pub(crate) fn check_values(facts: &Facts) -> Result<(), Refusal> {
-    let counts = [(facts.n, CHOICES_MAX), (facts.best_of, CHOICES_MAX)];
-    let caps = [(facts.max_tokens, TOKENS_MAX), (facts.max_completion_tokens, TOKENS_MAX)];
-    let sound = counts.into_iter().chain(caps).all(|(number, max)| match number {
-        None | Some(Number::Null) => true,
-        Some(Number::Integer(value)) => value <= max,
-        Some(Number::Other) => false,
-    });
-    let flag = |flag: Flag| flag != Flag::Other;
-    let options = match facts.stream_options.map(|member| member.options) {
-        None | Some(Options::Null | Options::Object { include_usage: None, .. }) => true,
-        Some(Options::Object { include_usage: Some((value, _)), .. }) => flag(value),
-        Some(Options::Other) => false,
-    };
-    if sound && options && facts.stream.is_none_or(flag) {
-        Ok(())
-    } else {
-        Err(Refusal::InvalidValue)
-    }
 }
 
 #[cfg(test)]

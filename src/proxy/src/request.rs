@@ -9,10 +9,15 @@ use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
-use tokenroute_wire::request::{Frames, Malformed, Name, Scanner};
+use tokenroute_wire::request::{Facts, Flag, Frames, Malformed, Name, Number, Options, Scanner};
 
 use crate::reply::Fault;
 use crate::snapshot::Limits;
+
+/// Largest number of choices that a request may ask for (OpenAI's own bound).
+const CHOICES_MAX: u64 = 128;
+/// Largest cap on output tokens that is taken for one.
+const TOKENS_MAX: u64 = 1 << 32;
 
 /// Waits until the client leaves. One that is still sending, or has begun to send its next request,
 /// has not left.
@@ -106,6 +111,7 @@ impl Request {
             None => self.scanner.finish(),
         };
         verdict.map_err(|malformed| Fault::Refused(refusal(malformed)))?;
+        check_values(self.scanner.facts()).map_err(Fault::Refused)?;
         match frame {
             Some(frame) => self.frames.push(frame),
             None => self.ended = true,
@@ -166,6 +172,28 @@ impl Request {
     }
 }
 
+/// Refuses values that providers would read in different ways.
+fn check_values(facts: &Facts) -> Result<(), Refusal> {
+    let counts = [(facts.n, CHOICES_MAX), (facts.best_of, CHOICES_MAX)];
+    let caps = [(facts.max_tokens, TOKENS_MAX), (facts.max_completion_tokens, TOKENS_MAX)];
+    let sound = counts.into_iter().chain(caps).all(|(number, max)| match number {
+        None | Some(Number::Null) => true,
+        Some(Number::Integer(value)) => value <= max,
+        Some(Number::Other) => false,
+    });
+    let flag = |flag: Flag| flag != Flag::Other;
+    let options = match facts.stream_options.map(|member| member.options) {
+        None | Some(Options::Null | Options::Object { include_usage: None, .. }) => true,
+        Some(Options::Object { include_usage: Some((value, _)), .. }) => flag(value),
+        Some(Options::Other) => false,
+    };
+    if sound && options && facts.stream.is_none_or(flag) {
+        Ok(())
+    } else {
+        Err(Refusal::InvalidValue)
+    }
+}
+
 fn refusal(malformed: Malformed) -> Refusal {
     match malformed {
         Malformed::DuplicateKey => Refusal::DuplicateKey,
@@ -175,5 +203,51 @@ fn refusal(malformed: Malformed) -> Refusal {
         | Malformed::Depth
         | Malformed::NumberTooLong => Refusal::InvalidJson,
         Malformed::MemberTooLong => Refusal::InvalidValue,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_judged_as_soon_as_they_are_known() {
+        let judge = |body: &str| {
+            let mut scanner = Scanner::new();
+            scanner.feed(body.as_bytes()).unwrap();
+            check_values(scanner.facts())
+        };
+        for sound in [
+            r#"{"n":128,"#,
+            r#"{"n":null,"max_tokens":4294967296,"#,
+            r#"{"stream":null,"stream_options":{"include_usage":false},"#,
+        ] {
+            assert_eq!(judge(sound), Ok(()), "{sound}");
+        }
+        for unsound in [
+            r#"{"n":129,"#,
+            r#"{"best_of":1.5,"#,
+            r#"{"max_tokens":-1,"#,
+            r#"{"max_completion_tokens":"7","#,
+            r#"{"stream":1,"#,
+            r#"{"stream_options":[],"#,
+            r#"{"stream_options":{"include_usage":0},"#,
+        ] {
+            assert_eq!(judge(unsound), Err(Refusal::InvalidValue), "{unsound}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_given_back() {
+        let all = Arc::new(Buffered::default());
+        let mut one = Share { all: Arc::clone(&all), bytes: 0 };
+        let mut two = Share { all: Arc::clone(&all), bytes: 0 };
+        assert!(one.resize(60, 100));
+        assert!(!two.resize(60, 100));
+        drop(one);
+        assert!(two.resize(70, 100));
+        assert!(two.resize(10, 0), "to hold less is always possible");
+        drop(two);
+        assert_eq!(all.0.load(Ordering::Acquire), 0);
     }
 }
