@@ -137,6 +137,8 @@ def test_done_ends_a_stream_whatever_lingers(shared):
 def test_an_error_event_passes(shared):
     answer = shared.ask(chat("box/error-event-at-3+words-9", stream=True))
     assert b'"error"' in answer.body and b"[DONE]" not in answer.body
+    record = shared.record(answer.header("x-request-id"))
+    assert (record["outcome"], record["error"]) == ("cut", "upstream_error_event")
 
 
 @pytest.mark.parametrize("script", ["length-and-chunked", "two-lengths", "two-answers", "not-http", "half-head"])

@@ -87,14 +87,8 @@ pub struct Admission {
     pub route: Arc<Route>,
 }
 
-/// Decides on a call of `key` for `model`.
-pub fn decide(
-    key: &ApiKey,
-    catalog: &Catalog,
-    model: &str,
-    now: Timestamp,
-) -> Result<Admission, Refusal> {
-    check_key(key, now)?;
+/// Decides on a call of `key`, which [`check_key`] has let in, for `model`.
+pub fn decide(key: &ApiKey, catalog: &Catalog, model: &str) -> Result<Admission, Refusal> {
     let route = catalog.find(model).ok_or(Refusal::ModelNotFound)?;
     match key.funding {
         Funding::Unmetered => Ok(Admission { route }),
@@ -125,8 +119,9 @@ mod tests {
     fn refuses_for_the_first_reason_that_holds() {
         let catalog = Catalog::default();
         let now = Timestamp(10);
-        let decide = |key| decide(&key, &catalog, "m", now).map(|_| ()).unwrap_err();
-        assert_eq!(decide(key(Funding::Unmetered, Some(now))), Refusal::KeyExpired);
+        let decide = |key| decide(&key, &catalog, "m").map(|_| ()).unwrap_err();
+        assert_eq!(check_key(&key(Funding::Unmetered, Some(now)), now), Err(Refusal::KeyExpired));
+        assert_eq!(check_key(&key(Funding::Unmetered, Some(Timestamp(11))), now), Ok(()));
         assert_eq!(decide(key(Funding::Unmetered, None)), Refusal::ModelNotFound);
     }
 }

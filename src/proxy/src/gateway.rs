@@ -94,8 +94,8 @@ impl Gateway {
 
         let mut request = accept::request(session, &snapshot.limits, &self.buffered).await?;
         let model = request.model().map_err(Fault::Refused)?;
-        let admission = admission::decide(&key, &snapshot.catalog, model, call.started)
-            .map_err(Fault::Refused)?;
+        let admission =
+            admission::decide(&key, &snapshot.catalog, model).map_err(Fault::Refused)?;
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
 

@@ -69,7 +69,14 @@ pub(crate) async fn run(
     };
     match relay.pump(session, call, ending).await {
         Ok(()) => {
-            call.end(Outcome::Answered, None);
+            // The client has read of it in the provider's own words; it is no answer all the same.
+            let error = call.streamed && call.meter.as_ref().is_some_and(Meter::error);
+            let (outcome, error) = if error {
+                (Outcome::Cut, Some("upstream_error_event"))
+            } else {
+                (Outcome::Answered, None)
+            };
+            call.end(outcome, error);
             relay.release(connector).await;
             Ok(())
         }

@@ -21,7 +21,7 @@ use crate::reply::Rejection;
 use crate::snapshot::Provider;
 
 /// Idle connections kept to all providers together.
-pub(crate) const POOL_MAX: usize = 4096;
+const POOL_MAX: usize = 4096;
 /// Longest wait for a provider to take bytes.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Informational heads (1xx) that are skipped before the answer's.

@@ -40,8 +40,6 @@ use self::stores::{KeyDirectory, Stores};
 use crate::config::{Plan, Watch};
 use crate::state;
 
-/// Idle upstream connections kept, in all.
-const POOL_MAX: usize = 4096;
 /// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -133,7 +131,6 @@ fn edge(
         threads: plan.listen.threads,
         // One thread has nobody to steal from, and does with a seventh less work.
         work_stealing: plan.listen.threads > 1,
-        upstream_keepalive_pool_size: POOL_MAX.div_ceil(plan.listen.threads.max(1)),
         // `Signals` has done the waiting when Pingora begins to go down.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(RUNTIME_END_SECONDS),
