@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::money::Price;
+use crate::routing::Policy;
 
 /// Longest model name that is looked up, in bytes. Longer ones lead nowhere.
 pub const MODEL_LEN_MAX: usize = 256;
@@ -11,6 +12,11 @@ pub const MODEL_LEN_MAX: usize = 256;
 /// A provider by its place in the snapshot's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProviderIndex(pub usize);
+
+/// A configured target by its place in the snapshot's list. Targets that a wildcard fills in share the
+/// place of the one they were made from, so there are only as many as were configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetSlot(pub usize);
 
 /// One place that can answer for a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,12 @@ pub struct Target {
     pub weight: u32,
     /// Order among the targets of a route: lower ranks first.
     pub rank: u32,
+    /// Where its standing is kept.
+    pub slot: TargetSlot,
+    /// Whether it goes on from an assistant's message that the request ends in.
+    pub prefill: bool,
+    /// How many tokens of input and output it can hold together; `None` if nobody has said.
+    pub context_tokens: Option<u64>,
 }
 
 /// A model name and the targets that answer for it, in order of rank.
@@ -38,6 +50,8 @@ pub struct Route {
     pub pattern: Arc<str>,
     /// Never empty.
     pub targets: Vec<Target>,
+    /// How they are tried.
+    pub policy: Arc<Policy>,
 }
 
 /// A model as `GET /v1/models` lists it.
@@ -58,6 +72,19 @@ pub struct Catalog {
     /// Longest prefix first, so the most specific one wins.
     prefixes: Vec<(Arc<str>, Route)>,
     listed: Vec<Listed>,
+    /// Every configured target, by its slot.
+    targets: Vec<Configured>,
+}
+
+/// A target as it was configured, once for all routes that name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// `provider/upstream-model`, a `*` in it standing for what wildcards fill in.
+    pub name: Arc<str>,
+    /// Who answers.
+    pub provider: ProviderIndex,
+    /// The model's ID at that provider.
+    pub upstream_model: Arc<str>,
 }
 
 /// Ends a route's pattern that stands for all names with the same beginning.
@@ -66,7 +93,8 @@ const WILDCARD: &str = "*";
 impl Catalog {
     /// Builds the table. A route whose pattern ends in `*` answers for every name with that
     /// beginning, and a `*` in its targets' models stands for the rest of the name.
-    pub fn new(routes: Vec<Route>, mut listed: Vec<Listed>) -> Self {
+    pub fn new(mut routes: Vec<Route>, mut listed: Vec<Listed>) -> Self {
+        let targets = assign_slots(&mut routes);
         let (wild, plain): (Vec<_>, Vec<_>) =
             routes.into_iter().partition(|route| route.pattern.ends_with(WILDCARD));
         let exact = plain.into_iter().map(|route| (Arc::clone(&route.pattern), Arc::new(route)));
@@ -76,7 +104,12 @@ impl Catalog {
             .collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         listed.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { exact: exact.collect(), prefixes, listed }
+        Self { exact: exact.collect(), prefixes, listed, targets }
+    }
+
+    /// Every configured target, by its slot.
+    pub fn targets(&self) -> &[Configured] {
+        &self.targets
     }
 
     /// The route for a model name, or `None` if no route answers for it.
@@ -95,6 +128,7 @@ impl Catalog {
             model: Arc::from(model),
             pattern: Arc::clone(&route.pattern),
             targets,
+            policy: Arc::clone(&route.policy),
         }))
     }
 
@@ -109,6 +143,23 @@ impl Catalog {
     }
 }
 
+/// Gives each target that was configured a place of its own; one that several routes name has one.
+fn assign_slots(routes: &mut [Route]) -> Vec<Configured> {
+    let mut known: HashMap<Arc<str>, TargetSlot> = HashMap::new();
+    let mut targets = Vec::new();
+    for target in routes.iter_mut().flat_map(|route| &mut route.targets) {
+        target.slot = *known.entry(Arc::clone(&target.name)).or_insert_with(|| {
+            targets.push(Configured {
+                name: Arc::clone(&target.name),
+                provider: target.provider,
+                upstream_model: Arc::clone(&target.upstream_model),
+            });
+            TargetSlot(targets.len().saturating_sub(1))
+        });
+    }
+    targets
+}
+
 impl Target {
     /// This target with every `*` of its model standing for `rest`.
     fn filled_in(&self, rest: &str) -> Self {
@@ -120,6 +171,9 @@ impl Target {
             price: self.price,
             weight: self.weight,
             rank: self.rank,
+            slot: self.slot,
+            prefill: self.prefill,
+            context_tokens: self.context_tokens,
         }
     }
 }
@@ -143,8 +197,16 @@ mod tests {
             price: None,
             weight: 1,
             rank: 0,
+            slot: TargetSlot(0),
+            prefill: false,
+            context_tokens: None,
         };
-        Route { model: Arc::from(pattern), pattern: Arc::from(pattern), targets: vec![target] }
+        Route {
+            model: Arc::from(pattern),
+            pattern: Arc::from(pattern),
+            targets: vec![target],
+            policy: Arc::default(),
+        }
     }
 
     fn upstream(catalog: &Catalog, model: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::id::{AccountId, CallId, KeyId};
 use crate::money::NanoUsd;
+use crate::routing::Why;
 use crate::time::Timestamp;
 use crate::usage::{Usage, UsageSource};
 
@@ -92,12 +93,21 @@ impl Outcome {
 pub struct Attempt {
     /// `provider/upstream-model`.
     pub target: Arc<str>,
+    /// Why it was this target's turn.
+    pub why: Why,
     /// `ok`, or the stable word of the failure.
     pub result: &'static str,
     /// The provider's HTTP status, where there was one.
     pub status: Option<u16>,
     /// From the start of the try to its result, in microseconds.
     pub micros: u64,
+    /// Output tokens of it that reached the client.
+    pub output_tokens: u64,
+    /// Its part of what the call cost, in nano-USD.
+    pub cost: NanoUsd,
+    /// What the house bears of it, in nano-USD: a prompt sent once more, output that repeated what the
+    /// client had, an answer that nobody waited for any more.
+    pub house_cost: NanoUsd,
 }
 
 /// What is kept of a call.
@@ -133,6 +143,8 @@ pub struct Record {
     pub usage_source: UsageSource,
     /// What the call cost, in nano-USD.
     pub cost: NanoUsd,
+    /// What the house bears of it, in nano-USD; not in `cost`.
+    pub house_cost: NanoUsd,
     /// From the head of the request to the end of the answer, in microseconds.
     pub latency_micros: u64,
     /// From the head of the request to the first semantic token, in microseconds.

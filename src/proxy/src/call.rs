@@ -150,6 +150,7 @@ impl Call {
             usage: Usage::default(),
             usage_source: UsageSource::None,
             cost: NanoUsd::ZERO,
+            house_cost: NanoUsd::ZERO,
             latency_micros: micros(self.clock),
             first_token_micros: self.first_token_micros,
         }

@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Admission;
 use tokenroute_domain::catalog::Target;
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{self, Endpoint};
 use tokenroute_domain::routing::{self, Failure, Last, Step};
 use tokenroute_wire::request::{Change, Flag, Options, Splicer};
@@ -58,8 +59,16 @@ impl Attempts<'_> {
                 Err(fault) => outcome(fault),
             };
             let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let attempt =
-                record::Attempt { target: Arc::clone(&target.name), result, status, micros };
+            let attempt = record::Attempt {
+                target: Arc::clone(&target.name),
+                why: routing::Why::Chosen,
+                result,
+                status,
+                micros,
+                output_tokens: 0,
+                cost: NanoUsd::ZERO,
+                house_cost: NanoUsd::ZERO,
+            };
             call.attempted(target, attempt);
             fault = match tried {
                 Ok(answer) => return Ok(answer),

@@ -97,7 +97,11 @@ fn passed_on(
     words: &Words,
 ) -> (u16, Bytes, Option<HeaderValue>) {
     match failure {
-        Failure::Request | Failure::RateLimited | Failure::Server => {
+        Failure::Request
+        | Failure::ContextLength
+        | Failure::ContentPolicy
+        | Failure::RateLimited
+        | Failure::Server => {
             let body = rejection
                 .body
                 .unwrap_or_else(|| words.with_status(rejection.status).envelope().body());
@@ -108,9 +112,15 @@ fn passed_on(
         | Failure::Stale
         | Failure::Reset
         | Failure::HeadTimeout
+        | Failure::FirstTokenTimeout
         | Failure::Protocol
         | Failure::Credential
-        | Failure::Redirect => (words.status, words.envelope().body(), None),
+        | Failure::Redirect
+        | Failure::Cut
+        | Failure::Stall
+        | Failure::Garbage
+        | Failure::ErrorEvent
+        | Failure::Diverged => (words.status, words.envelope().body(), None),
     }
 }
 

@@ -14,6 +14,7 @@ use tokenroute_domain::catalog::{Catalog, ProviderIndex, Route};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::envelope;
 use tokenroute_wire::meter::Reasoning;
+use tokenroute_wire::request::PrefillForm;
 
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::resolve::{Host, Resolver};
@@ -54,6 +55,30 @@ pub struct ProviderSettings {
     pub on_disconnect: OnDisconnect,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// Whether it is spoken to in HTTP/2.
+    pub http2: bool,
+    /// How it is told to go on from an assistant's message that the request ends in.
+    pub prefill: PrefillForm,
+    /// How it is looked after while nobody calls; `None`: not at all.
+    pub probe: Option<Probe>,
+}
+
+/// How a provider is looked after while nobody calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Time between two probes of a target, give or take a tenth.
+    pub every: Duration,
+    /// What is asked.
+    pub kind: ProbeKind,
+}
+
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// `GET /models`: costs nothing, and proves little.
+    Models,
+    /// A completion of one token: the provider may bill it.
+    Completion,
 }
 
 /// What happens upstream when the client leaves.
@@ -72,7 +97,10 @@ pub struct Deadlines {
     pub connect: Duration,
     /// From the end of the request to the response head.
     pub head: Duration,
-    /// Between two reads of a body.
+    /// From the end of the request to the first semantic token; comments, roles and empty texts are
+    /// none.
+    pub first_token: Duration,
+    /// Between two semantic events of a stream, or two reads of another body.
     pub stall: Duration,
     /// The whole call, from its head to the end of its answer.
     pub total: Duration,

@@ -264,6 +264,21 @@ const UPSTREAM_STALLED: Words = Words {
     message: "The provider stopped in the middle of its answer. What you have received is incomplete.",
     param: None,
 };
+const UPSTREAM_DIVERGED: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_diverged",
+    message: "The provider broke off its answer, and no other could go on with the same one. What you have received is incomplete.",
+    param: None,
+};
+/// No target takes calls now.
+pub(crate) const TARGETS_UNAVAILABLE: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "targets_unavailable",
+    message: "No target of this model takes calls now, because they have failed of late. Try again after the time in Retry-After.",
+    param: None,
+};
 /// The edge goes down before the answer is complete.
 pub(crate) const SHUTDOWN: Words = Words {
     status: 503,
@@ -312,21 +327,22 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
 pub(crate) const fn of_failure(failure: Failure) -> Words {
     match failure {
         Failure::Resolve | Failure::Connect | Failure::Stale => UPSTREAM_UNREACHABLE,
-        Failure::Reset => UPSTREAM_RESET,
-        Failure::HeadTimeout => UPSTREAM_TIMEOUT,
-        Failure::Protocol => UPSTREAM_PROTOCOL,
+        Failure::Reset | Failure::Cut => UPSTREAM_RESET,
+        Failure::HeadTimeout | Failure::FirstTokenTimeout | Failure::Stall => UPSTREAM_TIMEOUT,
+        Failure::Protocol | Failure::Garbage | Failure::Diverged => UPSTREAM_PROTOCOL,
         Failure::Credential => PROVIDER_AUTH,
         Failure::RateLimited => PROVIDER_RATE_LIMITED,
-        Failure::Server => UPSTREAM_ERROR,
+        Failure::Server | Failure::ErrorEvent => UPSTREAM_ERROR,
         Failure::Redirect => UPSTREAM_REDIRECT,
-        Failure::Request => REQUEST_REJECTED,
+        Failure::Request | Failure::ContextLength | Failure::ContentPolicy => REQUEST_REJECTED,
     }
 }
 
 /// What a client reads in the middle of an answer that breaks off.
 pub(crate) const fn of_cut(failure: Failure) -> Words {
     match failure {
-        Failure::HeadTimeout => UPSTREAM_STALLED,
+        Failure::HeadTimeout | Failure::FirstTokenTimeout | Failure::Stall => UPSTREAM_STALLED,
+        Failure::Diverged => UPSTREAM_DIVERGED,
         Failure::Resolve
         | Failure::Connect
         | Failure::Stale
@@ -336,7 +352,12 @@ pub(crate) const fn of_cut(failure: Failure) -> Words {
         | Failure::RateLimited
         | Failure::Server
         | Failure::Redirect
-        | Failure::Request => UPSTREAM_CUT,
+        | Failure::Request
+        | Failure::ContextLength
+        | Failure::ContentPolicy
+        | Failure::Cut
+        | Failure::Garbage
+        | Failure::ErrorEvent => UPSTREAM_CUT,
     }
 }
 

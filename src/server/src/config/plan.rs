@@ -10,6 +10,7 @@ use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::money::Price;
 use tokenroute_proxy::snapshot::{Deadlines, Limits, OnDisconnect, ProviderSettings, Settings};
 use tokenroute_wire::meter::Reasoning;
+use tokenroute_wire::request::PrefillForm;
 
 use super::base::Base;
 
@@ -210,6 +211,9 @@ impl ProviderPlan {
             reasoning: self.reasoning,
             on_disconnect: self.on_disconnect,
             deadlines: self.deadlines,
+            http2: false,
+            prefill: PrefillForm::default(),
+            probe: None,
         }
     }
 }

@@ -283,9 +283,10 @@ fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> Mo
 fn deadline_defaults() -> Deadlines {
     let second = Duration::from_secs;
     Deadlines {
-        connect: second(5),
+        connect: second(3),
         head: second(120),
-        stall: second(120),
+        first_token: second(120),
+        stall: second(30),
         total: second(3_600),
         drain: second(30),
         pool_idle: second(30),
@@ -306,6 +307,7 @@ fn deadlines(
     Deadlines {
         connect: read("connect", typed.connect_seconds, or.connect, 60),
         head: read("head", typed.head_seconds, or.head, 900),
+        first_token: or.first_token,
         stall: read("stall", typed.stall_seconds, or.stall, 900),
         total: read("total", typed.total_seconds, or.total, 86_400),
         drain: read("drain", typed.drain_seconds, or.drain, 300),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use tokenroute_domain::catalog::{Catalog, Listed, ProviderIndex, Route, Target, is_model_name};
+use tokenroute_domain::catalog::{
+    Catalog, Listed, ProviderIndex, Route, Target, TargetSlot, is_model_name,
+};
 use tokenroute_domain::money::Price;
 
 use super::check::{Checker, bounds};
@@ -118,7 +120,8 @@ impl<'a> Table<'a> {
 
     fn insert(&mut self, model: &str, targets: Vec<Target>) {
         let name: Arc<str> = Arc::from(model);
-        let route = Route { model: Arc::clone(&name), pattern: name, targets };
+        let route =
+            Route { model: Arc::clone(&name), pattern: name, targets, policy: Arc::default() };
         self.routes.insert(model.to_owned(), route);
     }
 
@@ -131,6 +134,9 @@ impl<'a> Table<'a> {
             price: self.prices.get(&(index.0, model)).copied().flatten(),
             weight,
             rank,
+            slot: TargetSlot(0),
+            prefill: false,
+            context_tokens: None,
         }
     }
 

@@ -8,6 +8,7 @@ use tokenroute_domain::id::{AccountId, CallId, KeyId};
 use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
+use tokenroute_domain::routing::Why;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_store::{
@@ -103,9 +104,13 @@ pub(crate) fn record(number: u128) -> Record {
         target: Some(Arc::from("demo/echo")),
         attempts: vec![Attempt {
             target: Arc::from("demo/\"echo\""),
+            why: Why::Fallback,
             result: "ok",
             status: Some(200),
             micros: 1234,
+            output_tokens: 5,
+            cost: NanoUsd(77),
+            house_cost: NanoUsd(0),
         }],
         status: 200,
         outcome: Outcome::Answered,
@@ -114,6 +119,7 @@ pub(crate) fn record(number: u128) -> Record {
         usage: Usage { input: 3, output: 5, output_image: 10, ..Usage::default() },
         usage_source: UsageSource::Provider,
         cost: NanoUsd(77),
+        house_cost: NanoUsd(0),
         latency_micros: 5678,
         first_token_micros: Some(910),
     }

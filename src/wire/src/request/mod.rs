@@ -10,6 +10,7 @@ mod grammar;
 mod key;
 mod member;
 mod numeral;
+mod prefill;
 mod scanner;
 mod splicer;
 mod text;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use facts::{Facts, Flag, Model, Name, Number, Options, Span, StreamOptions};
 pub use frames::Frames;
+pub use prefill::PrefillForm;
 pub use scanner::{Scanner, TRAILING_BYTES_MAX};
 pub use splicer::{Change, HELD_BYTES_MAX, Splicer};
 

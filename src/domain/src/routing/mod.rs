@@ -1,67 +1,12 @@
 //! Which target is tried next: the rule, without the doing.
 
+mod failure;
+mod policy;
+
+pub use failure::{Blame, Failure, Why};
+pub use policy::{Affinity, Balance, Hedge, OnBreak, Patience, Policy};
+
 use crate::catalog::{Route, Target};
-
-/// Why an attempt did not do. Decides what is tried next; never shown as such to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// The provider's name has no address, or none that is known.
-    Resolve,
-    /// No connection within the deadline, or refused.
-    Connect,
-    /// A pooled connection turned out to be closed before any byte of an answer.
-    Stale,
-    /// The connection broke before a whole response head.
-    Reset,
-    /// No response head within the deadline.
-    HeadTimeout,
-    /// What came was not HTTP, or was framed ambiguously.
-    Protocol,
-    /// The provider refused our credential (401, 403).
-    Credential,
-    /// The provider asked us to slow down (429).
-    RateLimited,
-    /// The provider had a fault (5xx).
-    Server,
-    /// The provider redirected, which is never followed (3xx).
-    Redirect,
-    /// The provider refused what the client asked for (other 4xx).
-    Request,
-}
-
-impl Failure {
-    /// Every failure, in the order of their bounded metric labels.
-    pub const ALL: [Self; 11] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::Stale,
-        Self::Reset,
-        Self::HeadTimeout,
-        Self::Protocol,
-        Self::Credential,
-        Self::RateLimited,
-        Self::Server,
-        Self::Redirect,
-        Self::Request,
-    ];
-
-    /// The stable word for records and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Stale => "stale_connection",
-            Self::Reset => "reset",
-            Self::HeadTimeout => "head_timeout",
-            Self::Protocol => "protocol",
-            Self::Credential => "provider_auth",
-            Self::RateLimited => "rate_limited",
-            Self::Server => "server_error",
-            Self::Redirect => "redirect",
-            Self::Request => "request_rejected",
-        }
-    }
-}
 
 /// How the last attempt went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +61,16 @@ mod tests {
             price: None,
             weight: 1,
             rank: 0,
+            slot: crate::catalog::TargetSlot(0),
+            prefill: false,
+            context_tokens: None,
         };
-        Route { model: Arc::from("m"), pattern: Arc::from("m"), targets: vec![target] }
+        Route {
+            model: Arc::from("m"),
+            pattern: Arc::from("m"),
+            targets: vec![target],
+            policy: Arc::default(),
+        }
     }
 
     #[test]
