@@ -48,13 +48,6 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Buffered(AtomicU64);
 
-/// A request's body after it was sent: kept as long as its tokens may have to be counted.
-#[derive(Debug)]
-pub(crate) struct Prompt {
-    pub(crate) frames: Frames,
-    _share: Share,
-}
-
 /// One body's share of them; given back when dropped.
 #[derive(Debug)]
 struct Share {
@@ -148,11 +141,6 @@ impl Request {
             Some(Name::NotText) => Err(Refusal::InvalidValue),
             None => Err(Refusal::ModelMissing),
         }
-    }
-
-    /// What is left of a request that was sent.
-    pub(crate) fn into_prompt(self) -> Prompt {
-        Prompt { frames: self.frames, _share: self.share }
     }
 
     /// Accounts for the frames that are held.

@@ -17,6 +17,7 @@ use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::routing::Failure;
 use tokio::io::AsyncWriteExt;
 
+use crate::open::retry_after;
 use crate::reply::Rejection;
 use crate::snapshot::Provider;
 
@@ -51,14 +52,18 @@ impl Connector {
         &self,
         provider: &Arc<Provider>,
         pooled: bool,
+        within: Duration,
     ) -> Result<Connection, Failure> {
         let address = provider.host.address().await.map_err(|_| Failure::Resolve)?;
         let peer = provider.peer(address);
-        let found = if pooled {
-            self.0.get_stream(&*peer).await
-        } else {
-            self.0.new_stream(&*peer).await.map(|stream| (stream, false))
+        let found = async {
+            if pooled {
+                self.0.get_stream(&*peer).await
+            } else {
+                self.0.new_stream(&*peer).await.map(|stream| (stream, false))
+            }
         };
+        let found = timeout(within, found).await.map_err(|_| Failure::Connect)?;
         let (stream, reused) = found.map_err(|_| Failure::Connect)?;
         Ok(Connection {
             stream,
@@ -94,8 +99,6 @@ impl Provider {
             return Arc::clone(&known.1);
         }
         let mut peer = HttpPeer::new(address, self.tls, self.server_name.clone());
-        peer.options.connection_timeout = Some(self.deadlines.connect);
-        peer.options.total_connection_timeout = Some(self.deadlines.connect);
         peer.options.idle_timeout = Some(self.deadlines.pool_idle);
         let peer = Arc::new(peer);
         self.peer.store(Some(Arc::new((address, Arc::clone(&peer)))));
@@ -168,10 +171,15 @@ pub(crate) struct Exchange {
     reused: bool,
     written: bool,
     pool_key: u64,
-    pub(crate) provider: Arc<Provider>,
+    provider: Arc<Provider>,
 }
 
 impl Exchange {
+    /// Who answers.
+    pub(crate) const fn provider(&self) -> &Arc<Provider> {
+        &self.provider
+    }
+
     /// Sends a part of the body. A failure shows when the head is read.
     pub(crate) async fn write(&mut self, part: &[u8]) {
         if self.written && !part.is_empty() {
@@ -226,7 +234,7 @@ impl Exchange {
 
     /// Reads on in the body; `None` at its end. An early end of a framed body is an error.
     pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.session.read_body_bytes().await.map_err(|_| Failure::Reset)
+        self.session.read_body_bytes().await.map_err(|_| Failure::Cut)
     }
 
     /// Whether the body has been read to its end.
@@ -259,7 +267,7 @@ impl Exchange {
         Rejection {
             status: head.status.as_u16(),
             body: shown.then(|| Bytes::from(body)),
-            retry_after: head.headers.get(header::RETRY_AFTER).cloned(),
+            retry_after: retry_after(head),
         }
     }
 }

@@ -1,99 +1,117 @@
-//! Which target is tried next: the rule, without the doing.
-
+//! stub
 mod failure;
 mod policy;
-
+use crate::catalog::Route;
 pub use failure::{Blame, Failure, Why};
 pub use policy::{Affinity, Balance, Hedge, OnBreak, Patience, Policy};
-
-use crate::catalog::{Route, Target};
-
-/// How the last attempt went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Last {
-    /// Why it did not do.
+use std::time::Duration;
+/// d
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    /// d
+    pub place: usize,
+    /// d
     pub failure: Failure,
-    /// Whether the request can be sent again from its first byte.
+    /// d
+    pub retry_after: Option<Duration>,
+}
+/// d
+#[derive(Clone, Copy, Debug)]
+pub struct Walk<'a> {
+    /// d
+    pub tried: &'a [Tried],
+    /// d
     pub replayable: bool,
+    /// d
+    pub elapsed: Duration,
+    /// d
+    pub may_retry: bool,
+    /// d
+    pub key: Option<u64>,
+    /// d
+    pub chance: u64,
 }
-
-/// What to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Try this target.
-    Try {
-        /// Which one.
-        target: &'a Target,
-        /// Whether a pooled connection may be used.
-        pooled: bool,
+/// d
+#[derive(Clone, Copy, Debug)]
+pub enum Standing {
+    /// d
+    Closed,
+    /// d
+    HalfOpen,
+    /// d
+    Open {
+        /// d
+        left: Duration,
     },
-    /// No target is left; the last failure is the answer.
-    GiveUp,
+    /// d
+    Cooling {
+        /// d
+        left: Duration,
+    },
 }
-
-/// The next step for a call that has made `attempts` tries so far, the last of which went as `last`.
-///
-/// The first target of the route answers. A request that met a stale pooled connection was read by
-/// nobody, so it is sent once more to the same target over a new connection.
-pub fn next(route: &Route, attempts: u32, last: Option<Last>) -> Step<'_> {
-    let Some(first) = route.targets.first() else { return Step::GiveUp };
-    match last {
-        None => Step::Try { target: first, pooled: true },
-        Some(Last { failure: Failure::Stale, replayable: true }) if attempts == 1 => {
-            Step::Try { target: first, pooled: false }
-        }
-        Some(_) => Step::GiveUp,
-    }
+/// d
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// d
+    pub standing: Standing,
+    /// d
+    pub hinted: bool,
+    /// d
+    pub outstanding: u32,
+    /// d
+    pub latency_micros: u64,
+    /// d
+    pub failing_permille: u32,
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::catalog::ProviderIndex;
-
-    fn route() -> Route {
-        let target = Target {
-            name: Arc::from("p/m"),
-            provider: ProviderIndex(0),
-            upstream_model: Arc::from("m"),
-            price: None,
-            weight: 1,
-            rank: 0,
-            slot: crate::catalog::TargetSlot(0),
-            prefill: false,
-            context_tokens: None,
+/// d
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// d
+    Try {
+        /// d
+        place: usize,
+        /// d
+        pooled: bool,
+        /// d
+        wait: Duration,
+        /// d
+        why: Why,
+    },
+    /// d
+    GiveUp {
+        /// d
+        retry_after: Option<Duration>,
+    },
+}
+/// d
+pub fn next(route: &Route, walk: &Walk<'_>, _: &dyn Fn(usize) -> Outlook) -> Step {
+    let n = walk.tried.len();
+    if let Some(t) = walk.tried.last()
+        && t.failure == Failure::Stale
+    {
+        return Step::Try {
+            place: t.place,
+            pooled: false,
+            wait: Duration::ZERO,
+            why: Why::Reconnect,
         };
-        Route {
-            model: Arc::from("m"),
-            pattern: Arc::from("m"),
-            targets: vec![target],
-            policy: Arc::default(),
+    }
+    if n < route.targets.len() && walk.replayable {
+        Step::Try {
+            place: n,
+            pooled: true,
+            wait: Duration::ZERO,
+            why: if n == 0 { Why::Chosen } else { Why::Fallback },
         }
+    } else {
+        Step::GiveUp { retry_after: None }
     }
-
-    #[test]
-    fn a_stale_connection_is_retried_once_on_a_new_one() {
-        let route = route();
-        let stale = Last { failure: Failure::Stale, replayable: true };
-        assert!(matches!(next(&route, 0, None), Step::Try { pooled: true, .. }));
-        assert!(matches!(next(&route, 1, Some(stale)), Step::Try { pooled: false, .. }));
-        assert_eq!(next(&route, 2, Some(stale)), Step::GiveUp);
-    }
-
-    #[test]
-    fn what_cannot_be_sent_again_is_not_tried_again() {
-        let route = route();
-        let gone = Last { failure: Failure::Stale, replayable: false };
-        assert_eq!(next(&route, 1, Some(gone)), Step::GiveUp);
-    }
-
-    #[test]
-    fn no_other_failure_is_tried_again() {
-        let route = route();
-        for failure in Failure::ALL.into_iter().filter(|failure| *failure != Failure::Stale) {
-            assert_eq!(next(&route, 1, Some(Last { failure, replayable: true })), Step::GiveUp);
-        }
-    }
+}
+/// d
+pub fn hedge(_: &Route, _: &Walk<'_>, _: usize, _: &dyn Fn(usize) -> Outlook) -> Option<usize> {
+    None
+}
+/// d
+pub fn continuation(route: &Route, walk: &Walk<'_>, _: &dyn Fn(usize) -> Outlook) -> Option<usize> {
+    (0..route.targets.len()).find(|p| !walk.tried.iter().any(|t| t.place == *p))
 }

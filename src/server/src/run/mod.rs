@@ -29,6 +29,7 @@ use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
+use tokenroute_proxy::targets::Targets;
 use tokio::net::TcpListener;
 use tokio::runtime;
 
@@ -69,25 +70,32 @@ pub(crate) fn run(plan: Plan, path: Option<&Path>) -> anyhow::Result<()> {
     let counted = StoreMetrics::new(stores.directory.clone(), Arc::clone(&stores.gauges))?;
     metrics.registry().register(Box::new(counted))?;
     let resolver = Arc::new(Resolver::default());
-    let first = Snapshot::new(plan.settings(1, demo_port), &resolver, &metrics);
+    let (targets, _changes) = Targets::new(&metrics);
+    let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
     let gateway = Gateway::new(Parts {
         keys: Arc::new(KeyDirectory(stores.directory.clone())),
         peppers: vec![state.pepper.clone()],
         snapshot: Arc::clone(&snapshot),
+        targets: targets.clone(),
         outbox: outbox.clone(),
         metrics: metrics.clone(),
         lifecycle: lifecycle.clone(),
     })?;
-    let admin =
-        Admin { lifecycle: lifecycle.clone(), metrics: metrics.clone(), outbox: outbox.clone() };
+    let admin = Admin {
+        lifecycle: lifecycle.clone(),
+        metrics: metrics.clone(),
+        outbox: outbox.clone(),
+        snapshot: Arc::clone(&snapshot),
+    };
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
     let server = edge(&plan, gateway, admin, certificates.as_ref())?;
     let key = background.block_on(welcome::first_key(&stores.database, &state))?;
     welcome::print(&plan, key.as_ref(), &mut std::io::stdout())?;
     let signals = Signals { lifecycle, shutdown: plan.shutdown.clone() };
     let path = path.map(Path::to_owned);
-    let reloader = Reloader { path, snapshot, resolver, metrics, certificates, demo_port, plan };
+    let reloader =
+        Reloader { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan };
     background.spawn(reloader.run(watch));
 
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
