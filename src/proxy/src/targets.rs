@@ -183,11 +183,9 @@ impl Target {
         self.metrics.state.set(state_number(state));
         let reason = failure.map(Failure::as_str);
         tracing::info!(target = &*self.name, change = change.as_str(), reason, "target");
-        if let Some(off) = change.off() {
-            // Full: nobody listens, or cannot keep up; other edges find out by themselves.
-            let changed = Changed { target: Arc::clone(&self.name), off };
-            let _told = self.changes.try_send(changed);
-        }
+        // Full: nobody listens, or cannot keep up; other edges find out by themselves.
+        let changed = Changed { target: Arc::clone(&self.name), off: change.off() };
+        let _told = self.changes.try_send(changed);
     }
 }
 
@@ -234,8 +232,8 @@ impl Ticket {
         *lock(&target.last_failure) = Some(failure);
         target.metrics.failed(failure);
         let Some(permit) = self.permit.take() else { return };
-        let (now, chance) = (clock::tick(), clock::chance_bits());
-        let change = lock(&target.breaker).failed(permit, failure, retry_after, now, chance);
+        let draw = (clock::tick(), clock::chance_bits());
+        let change = lock(&target.breaker).failed(permit, failure, retry_after, draw);
         target.note(change, Some(failure));
     }
 }
