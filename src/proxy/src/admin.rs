@@ -41,6 +41,7 @@ impl Admin {
             (&Method::GET, "/metrics") => {
                 let free = i64::try_from(self.outbox.free()).unwrap_or(i64::MAX);
                 self.metrics.outbox_free.set(free);
+                self.snapshot.load().targets().iter().for_each(|target| target.tell_state());
                 (StatusCode::OK, prometheus::TEXT_FORMAT, self.metrics.encode())
             }
             (&Method::GET, "/admin/targets") => {
@@ -55,7 +56,9 @@ impl Admin {
 /// How each target stands, as a JSON object.
 fn targets(snapshot: &Snapshot) -> String {
     let mut page = format!("{{\"generation\":{},\"targets\":[", snapshot.generation());
-    for (place, target) in snapshot.targets().iter().enumerate() {
+    let filled = snapshot.targets().iter().flat_map(|target| target.remarkable());
+    let targets: Vec<_> = snapshot.targets().iter().cloned().chain(filled).collect();
+    for (place, target) in targets.iter().enumerate() {
         let comma = if place > 0 { "," } else { "" };
         let outlook = target.outlook();
         let (state, left) = match outlook.standing {

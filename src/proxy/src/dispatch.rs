@@ -307,7 +307,8 @@ impl<'a> Attempts<'a> {
 impl Context<'_> {
     /// What is known of a target now.
     pub(crate) fn outlook(&self, place: usize) -> Outlook {
-        let state = self.route.targets.get(place).and_then(|one| self.snapshot.target(one.slot));
+        let target = self.route.targets.get(place);
+        let state = target.and_then(|target| self.snapshot.standing(target));
         // A target that is nowhere takes no calls.
         let standing = Standing::Open { left: Duration::MAX };
         let nowhere = Outlook {
@@ -322,8 +323,7 @@ impl Context<'_> {
 
     /// Leave for one attempt at a target.
     pub(crate) fn admit(&self, place: usize) -> Option<Ticket> {
-        let target = self.route.targets.get(place)?;
-        self.snapshot.target(target.slot)?.admit()
+        self.snapshot.standing(self.route.targets.get(place)?)?.admit()
     }
 
     /// Whether the targets' limits alone keep this call from them.

@@ -149,7 +149,7 @@ impl TargetCounters {
 }
 
 /// The counters of one target of the table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TargetMetrics {
     pub(crate) attempts: IntCounter,
     pub(crate) failures: IntCounter,

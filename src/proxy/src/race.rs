@@ -54,8 +54,7 @@ pub(crate) fn lateness(
         return None;
     }
     context.snapshot.hedges(context.route)?.call(hedge.share_permille);
-    let target = context.route.targets.get(ask.place)?;
-    let state = context.snapshot.target(target.slot)?;
+    let state = context.snapshot.standing(context.route.targets.get(ask.place)?)?;
     let learned = state.late_after(request.frames.end(), hedge.quantile_permille)?;
     Some(learned.max(hedge.wait_min))
 }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use secrecy::{ExposeSecret, SecretString};
-use tokenroute_domain::catalog::{Catalog, ProviderIndex, Route, TargetSlot};
+use tokenroute_domain::catalog::{self, Catalog, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::envelope;
@@ -215,8 +215,8 @@ impl Snapshot {
     }
 
     /// How a target stands.
-    pub(crate) fn target(&self, slot: TargetSlot) -> Option<&Arc<Target>> {
-        self.targets.get(slot.0)
+    pub(crate) fn standing(&self, target: &catalog::Target) -> Option<Arc<Target>> {
+        Some(self.targets.get(target.slot.0)?.named(&target.name))
     }
 
     /// How each target stands.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokenroute_domain::breaker::{Breaker, Change, Permit};
 use tokenroute_domain::hedge::Latencies;
 use tokenroute_domain::routing::{Failure, Outlook, Standing};
+use tokenroute_domain::time::Tick;
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -16,6 +17,9 @@ use crate::metrics::{Metrics, TargetMetrics};
 
 /// Changes that wait to be told to other edges; more are dropped, as they are only hints.
 const CHANGES_MAX: usize = 256;
+/// Names that a wildcard has been filled in with and that stand for themselves; further ones share the
+/// wildcard's own standing.
+const FILLED_MAX: usize = 512;
 /// Repeats on the same target that are always allowed, however few calls are in flight.
 const REPEATS_MIN: usize = 3;
 /// Of the calls in flight, one in so many may be repeating on the same target.
@@ -54,6 +58,9 @@ pub(crate) struct Target {
     /// Until when another edge says that it is off.
     hinted: AtomicU64,
     last_failure: Mutex<Option<Failure>>,
+    /// What its wildcard was filled in with: models of one provider have limits and faults of their
+    /// own. They share its series.
+    filled: Mutex<HashMap<Arc<str>, Arc<Self>>>,
     metrics: TargetMetrics,
     changes: mpsc::Sender<Changed>,
 }
@@ -94,22 +101,17 @@ impl Targets {
     }
 
     fn fresh(&self, name: &Arc<str>, identity: u64) -> Arc<Target> {
-        Arc::new(Target {
-            name: Arc::clone(name),
-            identity,
-            breaker: Mutex::default(),
-            latencies: Mutex::default(),
-            outstanding: AtomicU32::new(0),
-            hinted: AtomicU64::new(0),
-            last_failure: Mutex::default(),
-            metrics: self.0.metrics.target(name),
-            changes: self.0.changes.clone(),
-        })
+        let metrics = self.0.metrics.target(name);
+        Arc::new(Target::new(name, identity, metrics, self.0.changes.clone()))
     }
 
     /// What another edge says of a target: a hint, never a veto.
     pub fn hint(&self, name: &str, off: Duration) {
-        if let Some(target) = lock(&self.0.known).get(name) {
+        let known = lock(&self.0.known);
+        let provider = name.split('/').next().unwrap_or_default();
+        let wildcard = format!("{provider}/*");
+        let filled = || Some(known.get(wildcard.as_str())?.named(&Arc::from(name)));
+        if let Some(target) = known.get(name).map(Arc::clone).or_else(filled) {
             target.hinted.store(clock::tick().plus(off).0, Ordering::Relaxed);
         }
     }
@@ -138,6 +140,63 @@ impl Drop for Repeat {
 }
 
 impl Target {
+    fn new(
+        name: &Arc<str>,
+        identity: u64,
+        metrics: TargetMetrics,
+        changes: mpsc::Sender<Changed>,
+    ) -> Self {
+        Self {
+            name: Arc::clone(name),
+            identity,
+            breaker: Mutex::default(),
+            latencies: Mutex::default(),
+            outstanding: AtomicU32::new(0),
+            hinted: AtomicU64::new(0),
+            last_failure: Mutex::default(),
+            filled: Mutex::default(),
+            metrics,
+            changes,
+        }
+    }
+
+    /// The standing of a name that this target's wildcard is filled in with.
+    pub(crate) fn named(self: &Arc<Self>, name: &Arc<str>) -> Arc<Self> {
+        if *name == self.name {
+            return Arc::clone(self);
+        }
+        let mut filled = lock(&self.filled);
+        if let Some(known) = filled.get(name) {
+            return Arc::clone(known);
+        }
+        if filled.len() >= FILLED_MAX {
+            let now = clock::tick();
+            filled.retain(|_, target| target.is_remarkable(now));
+        }
+        if filled.len() >= FILLED_MAX {
+            return Arc::clone(self);
+        }
+        let (metrics, changes) = (self.metrics.clone(), self.changes.clone());
+        let fresh = Arc::new(Self::new(name, self.identity, metrics, changes));
+        filled.insert(Arc::clone(name), Arc::clone(&fresh));
+        fresh
+    }
+
+    /// The names that its wildcard was filled in with and that are worth telling of.
+    pub(crate) fn remarkable(&self) -> Vec<Arc<Self>> {
+        let now = clock::tick();
+        let filled = lock(&self.filled);
+        filled.values().filter(|target| target.is_remarkable(now)).map(Arc::clone).collect()
+    }
+
+    /// Whether anything about it differs from a target that nobody has asked yet.
+    fn is_remarkable(&self, now: Tick) -> bool {
+        let breaker = lock(&self.breaker);
+        breaker.standing(now) != Standing::Closed
+            || breaker.failing_permille(now) > 0
+            || self.outstanding.load(Ordering::Relaxed) > 0
+    }
+
     /// What is known of it now.
     pub(crate) fn outlook(&self) -> Outlook {
         let now = clock::tick();
@@ -152,6 +211,15 @@ impl Target {
             latency_micros: lock(&self.latencies).mean_micros(),
             failing_permille,
         }
+    }
+
+    /// Tells the metric how it stands now: of a wildcard, the worst of what it was filled in with.
+    pub(crate) fn tell_state(&self) {
+        let now = clock::tick();
+        let own = state_number(lock(&self.breaker).standing(now));
+        let filled = lock(&self.filled);
+        let others = filled.values().map(|one| state_number(lock(&one.breaker).standing(now)));
+        self.metrics.state.set(others.fold(own, i64::max));
     }
 
     /// The failure that was met last, if there was one.
@@ -179,8 +247,6 @@ impl Target {
 
     fn note(&self, change: Option<Change>, failure: Option<Failure>) {
         let Some(change) = change else { return };
-        let state = lock(&self.breaker).standing(clock::tick());
-        self.metrics.state.set(state_number(state));
         let reason = failure.map(Failure::as_str);
         tracing::info!(target = &*self.name, change = change.as_str(), reason, "target");
         // Full: nobody listens, or cannot keep up; other edges find out by themselves.
@@ -190,7 +256,7 @@ impl Target {
 }
 
 /// A target's standing as the metric tells it: 0 takes calls, 1 is on trial, 2 cools down, 3 is off.
-pub(crate) const fn state_number(standing: Standing) -> i64 {
+const fn state_number(standing: Standing) -> i64 {
     match standing {
         Standing::Closed => 0,
         Standing::HalfOpen => 1,
