@@ -97,6 +97,7 @@ impl Attempts<'_> {
         let change = Change {
             model: &target.upstream_model,
             include_usage: provider.stream_options && streams(call.endpoint),
+            ..Change::default()
         };
         let mut splicer = Splicer::new(&change, &request.scanner);
         let mut exchange = if request.ended {

@@ -51,8 +51,10 @@ pub(crate) async fn run(
     call.meter = Some(Meter::new(meter::Options {
         endpoint: call.endpoint,
         strip_usage,
+        client_usage: false,
         reasoning: exchange.provider.reasoning,
         text_bytes_max: TEXT_BYTES_MAX,
+        resume: None,
     }));
     let head = client_head(session, call, &head).map_err(|_| Fault::Failed(Failure::Protocol))?;
     let scanner = call.streamed.then(sse::Scanner::new);
@@ -214,27 +216,24 @@ impl Relay {
             let range = piece.range();
             let verdict = match &piece {
                 sse::Piece::Event(event) => meter.event(event),
-                sse::Piece::Raw { bytes, .. } => {
-                    meter.body(bytes);
-                    Verdict::Pass
-                }
+                sse::Piece::Raw { bytes, .. } => meter.body(bytes),
                 sse::Piece::Quiet { .. } => Verdict::Pass,
             };
             self.over = matches!(verdict, Verdict::End);
             if meter.semantic() || self.over || matches!(piece, sse::Piece::Raw { .. }) {
                 self.speak();
             }
-            let original = matches!(verdict, Verdict::Pass | Verdict::End);
+            let original = matches!(verdict, Verdict::Pass | Verdict::End | Verdict::Failed);
             if self.speaking && original && run.end == range.start {
                 run.end = range.end;
             } else {
                 self.push(block.bytes.slice(std::mem::replace(&mut run, range.end..range.end)));
                 match verdict {
-                    Verdict::Pass | Verdict::End | Verdict::Hold(None) => {
+                    Verdict::Pass | Verdict::End | Verdict::Failed | Verdict::Hold(None) => {
                         self.push(block.bytes.slice(range));
                     }
                     Verdict::Replace(bytes) | Verdict::Hold(Some(bytes)) => self.push(bytes),
-                    Verdict::Drop => {}
+                    Verdict::Drop | Verdict::Diverged => {}
                 }
             }
             if self.over {
