@@ -11,7 +11,7 @@ import struct
 DEPTH_MAX = 64
 MEMBER_BYTES_MAX = 4096
 COUNTS = ["max_tokens", "max_completion_tokens", "n", "best_of"]
-TOP = ["model", "stream", "stream_options", *COUNTS]
+TOP = ["model", "stream", "stream_options", "messages", *COUNTS]
 INNER = ["include_usage"]
 SPACE = re.compile(r"[ \t\n\r]*")
 

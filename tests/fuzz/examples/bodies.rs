@@ -26,7 +26,7 @@ fn main() -> io::Result<()> {
     for _ in 0..count {
         let body = body::write(&mut dice);
         let include_usage = dice.once_in(2);
-        let change = Change { model: dice.pick(MODELS), include_usage };
+        let change = Change { model: dice.pick(MODELS), include_usage, ..Change::default() };
         let attempt = send(&body, &change, &mut dice);
         let found = describe(&attempt, &change).to_string();
         let sent = if attempt.verdict.is_ok() { attempt.sent.as_slice() } else { &[] };

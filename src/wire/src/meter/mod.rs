@@ -103,6 +103,7 @@ const DONE: &[u8] = b"[DONE]";
 
 /// Reads one answer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one of the answers that a meter gives")]
 pub struct Meter {
     options: Options,
     body: Body,

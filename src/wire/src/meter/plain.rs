@@ -43,13 +43,13 @@ pub(super) enum Plain {
 
 impl Plain {
     pub(super) fn add(&mut self, said: &Said) {
-        *self = match (*self, said.content_at) {
-            _ if said.other => Self::Not,
-            (Self::Since(_), _) if said.reasoning => Self::Not,
-            (Self::Before, Some(at)) => Self::Since(at),
-            (Self::Before, None) => Self::Before,
-            (Self::Since(at), _) => Self::Since(at),
-            (Self::Not, _) => Self::Not,
+        *self = match *self {
+            Self::Before | Self::Since(_) if said.other => Self::Not,
+            Self::Before => said.content_at.map_or(Self::Before, Self::Since),
+            // What comes behind the content as text must be content.
+            Self::Since(_) if said.reasoning => Self::Not,
+            Self::Since(at) => Self::Since(at),
+            Self::Not => Self::Not,
         };
     }
 }

@@ -58,6 +58,7 @@ pub(super) struct Resumed {
 
 /// What becomes of one chunk.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is found at another place in the chunk")]
 pub(super) struct Chunk {
     /// What changes in it, in order.
     pub(super) edits: Vec<Edit>,

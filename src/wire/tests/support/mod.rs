@@ -14,8 +14,10 @@ pub(crate) fn chat(strip_usage: bool) -> Options {
     Options {
         endpoint: Endpoint::ChatCompletions,
         strip_usage,
+        client_usage: !strip_usage,
         reasoning: Reasoning::Inside,
         text_bytes_max: 1024 * 1024,
+        resume: None,
     }
 }
 
@@ -61,10 +63,7 @@ impl Relay {
             let original = &block.bytes[range];
             let verdict = match &piece {
                 Piece::Event(event) => self.meter.event(event),
-                Piece::Raw { bytes, .. } => {
-                    self.meter.body(bytes);
-                    Verdict::Pass
-                }
+                Piece::Raw { bytes, .. } => self.meter.body(bytes),
                 Piece::Quiet { .. } if self.held.is_empty() => Verdict::Pass,
                 Piece::Quiet { .. } => {
                     self.held.extend_from_slice(original);
@@ -72,7 +71,7 @@ impl Relay {
                 }
             };
             let out = match &verdict {
-                Verdict::Pass | Verdict::End => original,
+                Verdict::Pass | Verdict::End | Verdict::Failed => original,
                 Verdict::Replace(bytes) => bytes,
                 Verdict::Hold(replaced) => {
                     self.held_events += 1;
@@ -80,6 +79,10 @@ impl Relay {
                     continue;
                 }
                 Verdict::Drop => continue,
+                Verdict::Diverged => {
+                    self.over = true;
+                    return;
+                }
             };
             self.out.append(&mut self.held);
             self.out.extend_from_slice(out);
