@@ -144,22 +144,17 @@ impl<'a> Attempts<'a> {
         request: &mut Request,
         (ask, ticket): (Ask, Ticket),
     ) -> Result<Answer, Fault> {
-        let provider =
-            self.snapshot.provider(target.provider).ok_or(Fault::Failed(Failure::Resolve))?;
-        let connection = self.connect(session, request, (provider, pooled)).await?;
-        let asks_usage = asks_for_usage(request);
-        let change = Change {
-            model: &target.upstream_model,
-            include_usage: provider.stream_options && streams(call.endpoint),
-            ..Change::default()
-        };
-        let mut splicer = Splicer::new(&change, &request.scanner);
-        let mut exchange = if request.ended {
-            let mut pieces = Vec::new();
-            splicer.advance(&request.scanner, &request.frames, &mut pieces);
-            let sent = connection.send(call.endpoint, pieces).await.map_err(Fault::Failed)?;
-            request.forget_sent(splicer.offset());
-            sent
+        let since = Instant::now();
+        let (place, why) = (ask.place, ask.why);
+        let opened = if request.ended {
+            let late = race::lateness(self.context, call, &ask, request);
+            let racing = race::run(self.context, (call.endpoint, request), (ask, ticket), late);
+            tokio::select! {
+                biased;
+                opened = racing => Ok(opened),
+                () = client_leaves(session) => Err(Fault::ClientGone),
+                () = self.ending.wait() => Err(Fault::Shutdown),
+            }
         } else {
             self.stream(session, call, request, (ask, ticket)).await
         };

@@ -34,16 +34,8 @@ pub(crate) async fn run(
     answer: Answer,
     mut attempts: Attempts<'_>,
 ) -> Result<(), Fault> {
-    let Answer { head, exchange, strip_usage } = answer;
-    call.streamed = is_event_stream(&head);
-    call.meter = Some(Meter::new(meter::Options {
-        endpoint: call.endpoint,
-        strip_usage,
-        client_usage: false,
-        reasoning: exchange.provider.reasoning,
-        text_bytes_max: TEXT_BYTES_MAX,
-        resume: None,
-    }));
+    let Answer { head, mut leg, part } = answer;
+    call.streamed = leg.is_stream();
     let head = client_head(session, call, &head).map_err(|_| Fault::Failed(Failure::Protocol))?;
     call.commit(part);
     let mut relay = Relay { head: Some(Box::new(head)) };
@@ -114,96 +106,6 @@ impl Relay {
                 () = ending.wait() => return Err(Fault::Shutdown),
             }
         }
-    }
-
-    /// Meters a part of the answer and decides what of it goes out.
-    fn take(&mut self, call: &mut Call, part: Bytes) {
-        if let Some(scanner) = self.scanner.as_mut() {
-            let block = scanner.feed(part);
-            self.judge(call, &block);
-        } else {
-            if let Some(meter) = call.meter.as_mut() {
-                meter.body(&part);
-            }
-            self.out.push(part);
-        }
-    }
-
-    /// Asks for a verdict on each event. Neighbours that pass go out as one slice, uncopied.
-    fn judge(&mut self, call: &mut Call, block: &sse::Block) {
-        let Some(meter) = call.meter.as_mut() else { return };
-        let mut run = 0..0;
-        for piece in block.pieces() {
-            let range = piece.range();
-            let verdict = match &piece {
-                sse::Piece::Event(event) => meter.event(event),
-                sse::Piece::Raw { bytes, .. } => meter.body(bytes),
-                sse::Piece::Quiet { .. } => Verdict::Pass,
-            };
-            self.over = matches!(verdict, Verdict::End);
-            if meter.semantic() || self.over || matches!(piece, sse::Piece::Raw { .. }) {
-                self.speak();
-            }
-            let original = matches!(verdict, Verdict::Pass | Verdict::End | Verdict::Failed);
-            if self.speaking && original && run.end == range.start {
-                run.end = range.end;
-            } else {
-                self.push(block.bytes.slice(std::mem::replace(&mut run, range.end..range.end)));
-                match verdict {
-                    Verdict::Pass | Verdict::End | Verdict::Failed | Verdict::Hold(None) => {
-                        self.push(block.bytes.slice(range));
-                    }
-                    Verdict::Replace(bytes) | Verdict::Hold(Some(bytes)) => self.push(bytes),
-                    Verdict::Drop | Verdict::Diverged => {}
-                }
-            }
-            if self.over {
-                break;
-            }
-        }
-        self.push(block.bytes.slice(run));
-        if meter.semantic() {
-            call.first_token();
-        }
-    }
-
-    /// Lets out what was held: from here on everything goes out as it comes.
-    fn speak(&mut self) {
-        if !self.speaking {
-            self.speaking = true;
-            self.out.append(&mut self.held);
-        }
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-        } else if self.speaking {
-            self.out.push(bytes);
-        } else {
-            self.held_bytes = self.held_bytes.saturating_add(bytes.len());
-            self.held.push(bytes);
-            if self.held_bytes > HELD_BYTES_MAX {
-                self.speak();
-            }
-        }
-    }
-
-    /// The provider has ended. An event stream that is not complete was cut, however politely.
-    fn end(&mut self, call: &mut Call) -> Result<(), Fault> {
-        if let Some(rest) = self.scanner.as_mut().and_then(sse::Scanner::finish) {
-            self.judge(call, &rest);
-        }
-        let complete = call.meter.as_mut().is_some_and(|meter| {
-            meter.finish();
-            self.scanner.is_none() || meter.complete() || meter.done() || meter.error()
-        });
-        if !complete {
-            self.out.clear();
-            return Err(self.broken(Failure::Reset));
-        }
-        self.speak();
-        self.over = true;
-        Ok(())
     }
 
     /// Writes what goes out, the head with the first of it, in one go.
