@@ -102,7 +102,7 @@ pub(crate) fn status(status: &Status) -> Reply {
         fields = format!("{fields}retry-after-ms: {millis}\r\n");
     }
     if (300..400).contains(&status.code) {
-        fields.push_str("location: /__trap\r\n");
+        fields.push_str("location: /v1/chat/completions?followed\r\n");
     }
     let error = json!({ "message": message, "type": kind, "param": null, "code": code });
     json(status.code, &json!({ "error": error }), &fields)

@@ -6,6 +6,9 @@ use crate::recorded::Recording;
 use crate::script::{AfterDone, Extra, LineEnd, Script};
 use crate::usage::{self, Place};
 
+/// The data of an event that is no JSON.
+const GARBAGE: &str = "{\"choices\": [ this is no JSON \u{fffd}";
+
 /// An SSE event as it goes over the wire.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -194,7 +197,16 @@ impl Writer<'_> {
         let at = at.min(self.events.len());
         let tail = self.events.split_off(at);
         match extra {
-            Extra::Garbage => self.push_payload("{\"choices\": [ this is no JSON \u{fffd}", 0),
+            Extra::Garbage => self.push_payload(GARBAGE, 0),
+            Extra::GarbageOn => {
+                for _ in &tail {
+                    self.push_payload(GARBAGE, 0);
+                }
+                if let Some(event) = self.events.last_mut() {
+                    event.is_last = true;
+                }
+                return;
+            }
             Extra::Error => {
                 let error = r#"{"error":{"message":"The server had an error while processing your request.","type":"server_error","param":null,"code":null}}"#;
                 self.push_payload(error, 0);

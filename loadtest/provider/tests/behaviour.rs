@@ -351,7 +351,9 @@ async fn odd_framings_are_as_odd_as_they_say() {
     assert!(text("echo+crlf").await.0.contains("data: [DONE]\r\n\r\n"));
     assert!(text("echo+comments+no-space").await.0.contains(": keep-alive\n\ndata:{"));
     assert!(text("echo+error-event-at-2").await.0.ends_with("\"code\":null}}\n\n\r\n0\r\n\r\n"));
-    assert!(text("garbage-at-1").await.0.contains("this is no JSON"));
+    assert_eq!(text("garbage-at-1+words-9").await.0.matches("this is no JSON").count(), 1);
+    let (garbage, _) = text("garbage-from-3+words-9").await;
+    assert!(garbage.matches("this is no JSON").count() > 5 && !garbage.contains("[DONE]"));
     assert!(text("echo+split-7").await.0.contains("\r\n7\r\ndata: {\r\n"));
 }
 

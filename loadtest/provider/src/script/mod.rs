@@ -146,6 +146,8 @@ pub(crate) enum Ending {
 pub(crate) enum Extra {
     /// `data:` with something that is not JSON.
     Garbage,
+    /// The same in place of each event from there on, `[DONE]` included.
+    GarbageOn,
     /// An error event, after which the stream ends without `[DONE]`.
     Error,
     /// A content chunk whose event is this long, bytes.

@@ -195,6 +195,8 @@ impl Script {
             self.ending = Ending::StallAtByte(at);
         } else if let Some(at) = count("garbage-at-") {
             self.extra = Some((at, Extra::Garbage));
+        } else if let Some(at) = count("garbage-from-") {
+            self.extra = Some((at, Extra::GarbageOn));
         } else if let Some(at) = count("error-event-at-") {
             self.extra = Some((at, Extra::Error));
         } else if let Some(size) = part.strip_prefix("big-event-").and_then(parse_size) {
