@@ -22,6 +22,8 @@ use crate::{embeddings, faults, monotonic_ns};
 /// What a JSON answer that is written slowly is written in, and the wait between.
 const SLOW_PART_BYTES: usize = 16;
 const SLOW_PAUSE: Duration = Duration::from_millis(10);
+/// Most comments in a stream that stalls.
+const PINGS_MAX: usize = 100_000;
 /// Blank lines before a JSON answer, one each pause.
 const BLANK_LINES: usize = 4;
 
@@ -280,6 +282,26 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Ends a stream in the middle; one that stalls may go on with comments.
+    async fn break_stream(&mut self, script: &Script, frame: &mut Frame) -> Result<Next, Gone> {
+        if let (Ending::StallAfter(_), Some(pause)) = (script.ending, script.stall_pings) {
+            self.note(|seen| seen.end = "stalled");
+            for _ in 0..PINGS_MAX {
+                let mut out = vec![];
+                frame.part(b": ping\n\n", &mut out);
+                let pinged = match self.wire.pause(pause).await {
+                    Ok(()) => self.wire.send(&out).await,
+                    Err(gone) => Err(gone),
+                };
+                if let Err(gone) = pinged {
+                    self.end("client_closed");
+                    return Err(gone);
+                }
+            }
+        }
+        self.break_off(script.ending).await
+    }
+
     async fn play_stream(&mut self, script: &Script, events: &[Event]) -> Result<Next, Gone> {
         self.note(|seen| seen.status = 200);
         let framing = if script.no_length { Framing::UntilClose } else { Framing::Chunked };
@@ -296,7 +318,7 @@ impl<'a> Exchange<'a> {
         for (index, event) in events.iter().enumerate() {
             if ends_at(script.ending) == Some(index) {
                 self.wire.send(&out).await?;
-                return self.break_off(script.ending).await;
+                return self.break_stream(script, &mut frame).await;
             }
             if index > 0 && !script.pace.is_zero() && !script.one_write {
                 due = due.checked_add(script.pace).unwrap_or(due);
@@ -306,7 +328,7 @@ impl<'a> Exchange<'a> {
                 let part = event.bytes.get(..room).unwrap_or_default();
                 self.put(script, &mut frame, part, &mut out).await?;
                 self.wire.send(&out).await?;
-                return self.break_off(script.ending).await;
+                return self.break_stream(script, &mut frame).await;
             };
             room = left;
             self.put(script, &mut frame, &event.bytes, &mut out).await?;
@@ -318,7 +340,7 @@ impl<'a> Exchange<'a> {
         }
         if script.ending != Ending::Whole {
             self.wire.send(&out).await?;
-            return self.break_off(script.ending).await;
+            return self.break_stream(script, &mut frame).await;
         }
         if script.after_done == AfterDone::Linger {
             self.wire.send(&out).await?;

@@ -328,6 +328,24 @@ async fn a_client_that_leaves_a_stalled_stream_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_stall_may_go_on_with_comments() {
+    let provider = Provider::plain().await;
+    let mut stream = TcpStream::connect(provider.address).await.unwrap();
+    let body = chat("stall-after-2+stall-pings-5", json!({ "stream": true })).to_string();
+    stream.write_all(&post("/v1/chat/completions", &body, "")).await.unwrap();
+    let mut text = String::new();
+    while text.matches(": ping\n\n").count() < 3 {
+        let mut part = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap();
+        text.push_str(str::from_utf8(&part[..read]).unwrap());
+    }
+    assert_eq!(text.matches("data: ").count(), 2);
+    assert_eq!(provider.observed().await[0]["end"], "stalled");
+    drop(stream);
+    assert_eq!(provider.observed_ended().await[0]["end"], "client_closed");
+}
+
+#[tokio::test]
 async fn odd_framings_are_as_odd_as_they_say() {
     let provider = Provider::plain().await;
     let text = async |model: &str| {

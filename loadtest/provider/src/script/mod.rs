@@ -227,6 +227,8 @@ pub(crate) struct Script {
     pub(crate) done: bool,
     pub(crate) after_done: AfterDone,
     pub(crate) ending: Ending,
+    /// A comment so often while the stream stalls.
+    pub(crate) stall_pings: Option<Duration>,
     pub(crate) extra: Option<(usize, Extra)>,
     pub(crate) split_bytes: Option<usize>,
     pub(crate) one_write: bool,
@@ -279,6 +281,7 @@ impl Script {
             done: true,
             after_done: AfterDone::End,
             ending: Ending::Whole,
+            stall_pings: None,
             extra: None,
             split_bytes: None,
             one_write: false,

@@ -97,11 +97,17 @@ impl Script {
             "late-first-token-" => script.late_first = time,
             "role-only-first-" => script.after_role = time,
             "idle-close-" => script.idle_close = Some(time),
+            "stall-pings-" => script.stall_pings = Some(time),
             other => debug_assert!(false, "no time is called {other}"),
         };
-        for prefix in
-            ["pace-", "late-head-", "late-first-token-", "role-only-first-", "idle-close-"]
-        {
+        for prefix in [
+            "pace-",
+            "late-head-",
+            "late-first-token-",
+            "role-only-first-",
+            "idle-close-",
+            "stall-pings-",
+        ] {
             if let Some(time) = part.strip_prefix(prefix).and_then(parse_millis) {
                 slot(self, prefix, time);
                 return true;
