@@ -90,6 +90,22 @@ def start(folder, provider):
         assert "panicked" not in gateway.process.log()
 
 
+@pytest.fixture(scope="module")
+def start_in():
+    """Starts gateways for the tests of a module and stops them after the last."""
+    running = []
+
+    def one(folder, **parts):
+        gateway = Gateway(folder, **parts)
+        running.append(gateway)
+        return gateway.start()
+
+    yield one
+    for gateway in running:
+        gateway.stop()
+        assert "panicked" not in gateway.process.log()
+
+
 @pytest.fixture
 def redis(folder):
     """A Redis of the test's own."""

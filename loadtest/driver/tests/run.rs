@@ -16,7 +16,7 @@ fn provider() -> SocketAddr {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
-            let options = Options { expect_key: Some("sk-load".to_owned()), truth: None };
+            let options = Options { expect_key: Some("sk-load".to_owned()), ..Options::default() };
             serve(listener, options, std::future::pending()).await.unwrap();
         });
     });

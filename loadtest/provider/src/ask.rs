@@ -33,6 +33,15 @@ pub(crate) struct ToolCall {
     pub(crate) arguments: String,
 }
 
+/// A last message that is the assistant's, and how it is marked as one to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub(crate) text: String,
+    pub(crate) prefix: bool,
+    pub(crate) partial: bool,
+    pub(crate) continue_final_message: bool,
+}
+
 /// A generation request.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
@@ -48,6 +57,7 @@ pub(crate) struct Ask {
     pub(crate) tokens_max: Option<u64>,
     pub(crate) choices: u64,
     pub(crate) tool: Option<ToolCall>,
+    pub(crate) opening: Option<Opening>,
 }
 
 impl Ask {
@@ -86,8 +96,22 @@ impl Ask {
             tokens_max: limit.and_then(Value::as_u64),
             choices: body.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, CHOICES_MAX),
             tool,
+            opening: opening(body),
         })
     }
+}
+
+/// The last message, if it is the assistant's.
+fn opening(body: &Value) -> Option<Opening> {
+    let flag = |value: &Value, name: &str| value.get(name).and_then(Value::as_bool) == Some(true);
+    let last = body.get("messages")?.as_array()?.last()?;
+    let speaks = last.get("role").and_then(Value::as_str) == Some("assistant");
+    speaks.then(|| Opening {
+        text: text_of(last),
+        prefix: flag(last, "prefix"),
+        partial: flag(last, "partial"),
+        continue_final_message: flag(body, "continue_final_message"),
+    })
 }
 
 /// The text of a message: its content, or the text parts of it.

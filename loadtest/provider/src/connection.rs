@@ -29,6 +29,8 @@ const CHUNK_LINE_BYTES_MAX: usize = 1024;
 const SLOW_READ_PAUSE: Duration = Duration::from_millis(10);
 /// How long what a client still sends is read after the connection's last answer.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Before the name of an outage.
+const OUTAGE_PATH: &str = "/__fault/";
 
 /// How a connection goes on after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +177,17 @@ async fn answer(
         exchange.reply(&reply::no_model(name)).await?;
         return Ok(keep);
     };
-    let next = exchange.answer(&script, &ask, &parsed).await?;
+    let outage = exchange.state().outage(&script.outages);
+    let varied = match outage.as_deref().map(|part| script.with(part)) {
+        Some(Some(varied)) => varied,
+        Some(None) => {
+            exchange.reply(&reply::bad_request("The outage does not go with this model.")).await?;
+            return Ok(keep);
+        }
+        None if script.counts() => script.at_count(exchange.state().count(&ask.model)).clone(),
+        None => script,
+    };
+    let next = exchange.answer(&varied, &ask, &parsed).await?;
     Ok(if next == Next::KeepAlive { keep } else { next })
 }
 
@@ -202,9 +214,7 @@ fn next_after(head: &Head) -> Next {
 /// The endpoints that are no model calls; they are not in the log.
 async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next, Gone> {
     let mut arrival = Arrival { state, id: None, slow: false, seen_bytes: 0 };
-    if read_body(wire, head, &mut arrival).await?.is_none() {
-        return Ok(Next::Close);
-    }
+    let Some(body) = read_body(wire, head, &mut arrival).await? else { return Ok(Next::Close) };
     let (path, _) = head.path();
     let secret = state.expect_key.is_some() && head.credential != state.expect_key;
     let reply = match (head.method.as_str(), path) {
@@ -217,6 +227,9 @@ async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next
             state.clear();
             reply::json(200, &serde_json::json!({ "cleared": true }), "")
         }
+        ("PUT" | "DELETE", path) if path.starts_with(OUTAGE_PATH) => {
+            switch_outage(state, head, &body)
+        }
         ("GET", path) => match path.strip_prefix("/v1/models/") {
             Some(name) => reply::one_model(name),
             None => unknown_url(head),
@@ -225,6 +238,22 @@ async fn serve_small(wire: &mut Wire, state: &State, head: &Head) -> Result<Next
     };
     wire.send(&reply.bytes).await?;
     Ok(next_after(head))
+}
+
+/// Begins or ends the outage that the path names.
+fn switch_outage(state: &State, head: &Head, body: &[u8]) -> Reply {
+    let name = head.path().0.strip_prefix(OUTAGE_PATH).unwrap_or_default();
+    if head.method == "DELETE" {
+        return reply::json(200, &serde_json::json!({ "ended": state.end_outage(name) }), "");
+    }
+    let part = str::from_utf8(body).unwrap_or_default().trim();
+    let known =
+        !name.is_empty() && Script::parse("echo").is_some_and(|script| script.with(part).is_some());
+    if known && state.begin_outage(name, part) {
+        reply::json(200, &serde_json::json!({ "begun": name }), "")
+    } else {
+        reply::bad_request("The body must be a part of a model's name.")
+    }
 }
 
 fn unknown_url(head: &Head) -> Reply {

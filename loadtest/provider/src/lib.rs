@@ -20,6 +20,7 @@ mod head;
 mod load;
 mod observe;
 mod play;
+mod recorded;
 mod reply;
 mod schema;
 mod script;
@@ -54,11 +55,13 @@ pub struct Options {
     pub expect_key: Option<String>,
     /// A file that gets one JSON line for each exchange that ended.
     pub truth: Option<PathBuf>,
+    /// A folder of recorded streams, `NAME.sse`, for `replay-NAME` and `said-NAME`.
+    pub recorded: Option<PathBuf>,
 }
 
 /// Serves connections of `listener` until `shutdown` resolves, then drops those that are still open.
 ///
-/// Fails when the truth file cannot be opened; faults of single connections end those alone.
+/// Fails when the truth file or the recordings cannot be opened; faults of single connections end those alone.
 pub async fn serve(
     listener: TcpListener,
     options: Options,

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use tokenroute_provider::{Options, serve};
 
-const USAGE: &str = "usage: provider --listen ADDRESS [--expect-key KEY] [--truth FILE]";
+const USAGE: &str =
+    "usage: provider --listen ADDRESS [--expect-key KEY] [--truth FILE] [--recorded FOLDER]";
 
 fn main() -> ExitCode {
     let (address, options) = match read_arguments(std::env::args().skip(1)) {
@@ -37,6 +38,7 @@ fn read_arguments(
             "--listen" => address = value.parse().map_err(|error| format!("{value}: {error}"))?,
             "--expect-key" => options.expect_key = Some(value),
             "--truth" => options.truth = Some(PathBuf::from(value)),
+            "--recorded" => options.recorded = Some(PathBuf::from(value)),
             _ => return Err(format!("unknown argument {name}")),
         }
     }

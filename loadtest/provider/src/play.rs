@@ -11,6 +11,7 @@ use crate::ask::{Ask, Endpoint};
 use crate::connection::Next;
 use crate::frame::{self, Frame, Framing};
 use crate::observe::Seen;
+use crate::recorded::Recording;
 use crate::reply::{self, Reply};
 use crate::script::{AfterDone, Answer, Ending, Fault, Script};
 use crate::state::State;
@@ -21,6 +22,8 @@ use crate::{embeddings, faults, monotonic_ns};
 /// What a JSON answer that is written slowly is written in, and the wait between.
 const SLOW_PART_BYTES: usize = 16;
 const SLOW_PAUSE: Duration = Duration::from_millis(10);
+/// Most comments in a stream that stalls.
+const PINGS_MAX: usize = 100_000;
 /// Blank lines before a JSON answer, one each pause.
 const BLANK_LINES: usize = 4;
 
@@ -54,6 +57,10 @@ impl<'a> Exchange<'a> {
         change(&mut self.seen);
         let seen = self.seen.clone();
         self.state.log().update(self.id, |entry| *entry = seen);
+    }
+
+    pub(crate) fn state(&self) -> &'a State {
+        self.state
     }
 
     pub(crate) fn keep_body(&self, body: &Bytes) {
@@ -119,18 +126,17 @@ impl<'a> Exchange<'a> {
 
     async fn play(&mut self, script: &Script, ask: &Ask, body: &Value) -> Result<Next, Gone> {
         self.wire.pause(script.late_head).await?;
-        if let Some((count, code)) = script.fail_first
-            && self.state.count(&ask.model) < count
-        {
-            let message = "The server is overloaded.";
-            self.reply(&reply::error(code, "server_error", None, message)).await?;
+        let Ok(recording) = self.recording(script) else {
+            self.reply(&reply::no_model(&ask.model)).await?;
             return Ok(Next::KeepAlive);
-        }
+        };
+        let said = Said::new(script, ask, recording);
         let reused = self.seen.exchange > 1;
         let fault = script.fault.filter(|fault| reused || *fault != Fault::ResetOnReuse);
         if let Some(fault) = fault {
-            let said = Said::new(script, ask);
-            let text = answer::body(script, ask, &said, self.state.next_answer());
+            let number = self.state.next_answer();
+            let text = said.as_ref().map(|said| answer::body(script, ask, said, number));
+            let text = text.unwrap_or_default();
             if let Some(next) = faults::play(self, fault, &text).await? {
                 return Ok(next);
             }
@@ -151,13 +157,24 @@ impl<'a> Exchange<'a> {
                 self.reply(&reply::json(200, &body, "")).await?;
                 return Ok(Next::KeepAlive);
             }
-            Answer::Echo | Answer::Words(_) | Answer::Unicode | Answer::JsonBytes(_) => {}
+            Answer::Echo
+            | Answer::Words(_)
+            | Answer::Unicode
+            | Answer::JsonBytes(_)
+            | Answer::Replay(_)
+            | Answer::Said(_) => {}
         }
+        let said = match said {
+            Ok(said) => said,
+            Err(message) => {
+                self.reply(&reply::bad_request(message)).await?;
+                return Ok(Next::KeepAlive);
+            }
+        };
         let number = self.state.next_answer();
         if ask.endpoint == Endpoint::Embeddings {
             return self.play_embeddings(script, ask, body).await;
         }
-        let said = Said::new(script, ask);
         if ask.stream {
             let events = stream::events(script, ask, &said, number);
             return self.play_stream(script, &events).await;
@@ -165,6 +182,21 @@ impl<'a> Exchange<'a> {
         let text = answer::body(script, ask, &said, number);
         let tokens = said.tokens().saturating_mul(ask.choices);
         self.play_json(script, &text, tokens).await
+    }
+
+    /// The recording that a script names, if it does; `Err` when there is none of that name.
+    fn recording(&self, script: &Script) -> Result<Option<&'a Recording>, ()> {
+        match &script.answer {
+            Answer::Replay(name) | Answer::Said(name) => {
+                self.state.recording(name).map(Some).ok_or(())
+            }
+            Answer::Echo
+            | Answer::Words(_)
+            | Answer::Unicode
+            | Answer::JsonBytes(_)
+            | Answer::Status(_)
+            | Answer::BaseResp => Ok(None),
+        }
     }
 
     async fn play_embeddings(
@@ -206,9 +238,10 @@ impl<'a> Exchange<'a> {
                 self.wire.pause(SLOW_PAUSE).await?;
             }
         }
-        let (first, _) = text.as_bytes().split_at(text.len() / 2);
         let cut = script.ending != Ending::Whole;
-        let body = if cut { first } else { text.as_bytes() };
+        let kept = if cut { text.len() / 2 } else { text.len() };
+        let kept = byte_of_end(script.ending).unwrap_or(kept);
+        let body = text.as_bytes().get(..kept).unwrap_or(text.as_bytes());
         if script.slow_json {
             for part in body.chunks(SLOW_PART_BYTES) {
                 frame.part(part, &mut out);
@@ -232,21 +265,41 @@ impl<'a> Exchange<'a> {
     async fn break_off(&mut self, ending: Ending) -> Result<Next, Gone> {
         match ending {
             Ending::Whole => Ok(Next::KeepAlive),
-            Ending::ResetAfter(_) => {
+            Ending::ResetAfter(_) | Ending::ResetAtByte(_) => {
                 self.end("reset");
                 Ok(Next::Reset)
             }
-            Ending::FinAfter(_) => {
+            Ending::FinAfter(_) | Ending::FinAtByte(_) => {
                 self.end("cut");
                 Ok(Next::Close)
             }
-            Ending::StallAfter(_) => {
+            Ending::StallAfter(_) | Ending::StallAtByte(_) => {
                 self.note(|seen| seen.end = "stalled");
                 let gone = self.wire.hang().await;
                 self.end("client_closed");
                 Err(gone)
             }
         }
+    }
+
+    /// Ends a stream in the middle; one that stalls may go on with comments.
+    async fn break_stream(&mut self, script: &Script, frame: &mut Frame) -> Result<Next, Gone> {
+        if let (Ending::StallAfter(_), Some(pause)) = (script.ending, script.stall_pings) {
+            self.note(|seen| seen.end = "stalled");
+            for _ in 0..PINGS_MAX {
+                let mut out = vec![];
+                frame.part(b": ping\n\n", &mut out);
+                let pinged = match self.wire.pause(pause).await {
+                    Ok(()) => self.wire.send(&out).await,
+                    Err(gone) => Err(gone),
+                };
+                if let Err(gone) = pinged {
+                    self.end("client_closed");
+                    return Err(gone);
+                }
+            }
+        }
+        self.break_off(script.ending).await
     }
 
     async fn play_stream(&mut self, script: &Script, events: &[Event]) -> Result<Next, Gone> {
@@ -261,16 +314,25 @@ impl<'a> Exchange<'a> {
             self.wire.pause(script.late_first).await?;
         }
         let mut due = Instant::now();
+        let mut room = byte_of_end(script.ending).unwrap_or(usize::MAX);
         for (index, event) in events.iter().enumerate() {
             if ends_at(script.ending) == Some(index) {
                 self.wire.send(&out).await?;
-                return self.break_off(script.ending).await;
+                return self.break_stream(script, &mut frame).await;
             }
             if index > 0 && !script.pace.is_zero() && !script.one_write {
                 due = due.checked_add(script.pace).unwrap_or(due);
                 self.wire.pause_until(due).await?;
             }
-            self.put_event(script, &mut frame, event, &mut out).await?;
+            let Some(left) = room.checked_sub(event.bytes.len()) else {
+                let part = event.bytes.get(..room).unwrap_or_default();
+                self.put(script, &mut frame, part, &mut out).await?;
+                self.wire.send(&out).await?;
+                return self.break_stream(script, &mut frame).await;
+            };
+            room = left;
+            self.put(script, &mut frame, &event.bytes, &mut out).await?;
+            self.count(event);
             if event.is_role && !script.after_role.is_zero() {
                 self.wire.pause(script.after_role).await?;
                 due = Instant::now();
@@ -278,7 +340,7 @@ impl<'a> Exchange<'a> {
         }
         if script.ending != Ending::Whole {
             self.wire.send(&out).await?;
-            return self.break_off(script.ending).await;
+            return self.break_stream(script, &mut frame).await;
         }
         if script.after_done == AfterDone::Linger {
             self.wire.send(&out).await?;
@@ -289,15 +351,15 @@ impl<'a> Exchange<'a> {
         Ok(if framing == Framing::UntilClose { Next::Close } else { Next::KeepAlive })
     }
 
-    async fn put_event(
+    async fn put(
         &mut self,
         script: &Script,
         frame: &mut Frame,
-        event: &Event,
+        bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Gone> {
         let part_bytes = script.split_bytes.unwrap_or(usize::MAX);
-        for part in event.bytes.chunks(part_bytes) {
+        for part in bytes.chunks(part_bytes) {
             frame.part(part, out);
             if !script.one_write {
                 self.wire.send(out).await?;
@@ -306,6 +368,11 @@ impl<'a> Exchange<'a> {
                 tokio::task::yield_now().await;
             }
         }
+        Ok(())
+    }
+
+    /// Counts an event that was sent.
+    fn count(&mut self, event: &Event) {
         self.seen.events_sent = self.seen.events_sent.saturating_add(1);
         self.seen.tokens_sent = self.seen.tokens_sent.saturating_add(event.tokens);
         let (events, tokens) = (self.seen.events_sent, self.seen.tokens_sent);
@@ -313,7 +380,6 @@ impl<'a> Exchange<'a> {
             seen.events_sent = events;
             seen.tokens_sent = tokens;
         });
-        Ok(())
     }
 }
 
@@ -327,8 +393,18 @@ fn answer_fields(script: &Script, id: u64) -> String {
 /// The index of the event before which the stream breaks off.
 fn ends_at(ending: Ending) -> Option<usize> {
     match ending {
-        Ending::Whole => None,
         Ending::ResetAfter(at) | Ending::FinAfter(at) | Ending::StallAfter(at) => Some(at),
+        Ending::Whole | Ending::ResetAtByte(_) | Ending::FinAtByte(_) | Ending::StallAtByte(_) => {
+            None
+        }
+    }
+}
+
+/// How many bytes of the body are sent of one that breaks off after so many.
+fn byte_of_end(ending: Ending) -> Option<usize> {
+    match ending {
+        Ending::ResetAtByte(at) | Ending::FinAtByte(at) | Ending::StallAtByte(at) => Some(at),
+        Ending::Whole | Ending::ResetAfter(_) | Ending::FinAfter(_) | Ending::StallAfter(_) => None,
     }
 }
 

@@ -75,6 +75,11 @@ pub(crate) fn status(status: &Status) -> Reply {
             let message = "You exceeded your current quota, please check your plan.";
             return error(status.code, "insufficient_quota", Some("insufficient_quota"), message);
         }
+        StatusKind::Policy => {
+            let message = "Your request was rejected as a result of our safety system.";
+            let code = Some("content_policy_violation");
+            return error(status.code, "invalid_request_error", code, message);
+        }
         StatusKind::Html => {
             let page = b"<html><body><h1>Upstream trouble</h1></body></html>";
             return whole(status.code, "text/html", page, "");
@@ -93,8 +98,11 @@ pub(crate) fn status(status: &Status) -> Reply {
     if let Some(seconds) = status.retry_after_seconds {
         fields = format!("{fields}retry-after: {seconds}\r\n");
     }
+    if let Some(millis) = status.retry_after_ms {
+        fields = format!("{fields}retry-after-ms: {millis}\r\n");
+    }
     if (300..400).contains(&status.code) {
-        fields.push_str("location: /__trap\r\n");
+        fields.push_str("location: /v1/chat/completions?followed\r\n");
     }
     let error = json!({ "message": message, "type": kind, "param": null, "code": code });
     json(status.code, &json!({ "error": error }), &fields)

@@ -9,10 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::observe::{Log, Seen};
+use crate::recorded::{self, Recording};
 use crate::{Options, load};
 
-/// Most model names that `first-N-status-CODE` counts for.
+/// Most model names that `first-N-PART` counts for.
 const COUNTED_NAMES_MAX: usize = 10_000;
+/// Most outages at once.
+const OUTAGES_MAX: usize = 1_000;
 /// Most sizes of precomputed answers kept.
 const LOAD_SIZES_MAX: usize = 16;
 
@@ -23,6 +26,8 @@ pub(crate) struct State {
     log: Mutex<Log>,
     truth: Option<Mutex<File>>,
     counts: Mutex<HashMap<String, u64>>,
+    outages: Mutex<HashMap<String, String>>,
+    recordings: HashMap<String, Recording>,
     load_answers: Mutex<HashMap<usize, Bytes>>,
     connections: AtomicU64,
     answers: AtomicU64,
@@ -32,11 +37,14 @@ impl State {
     pub(crate) fn open(options: &Options) -> io::Result<Self> {
         let open = |path| OpenOptions::new().create(true).append(true).open(path);
         let truth = options.truth.as_ref().map(open).transpose()?.map(Mutex::new);
+        let recordings = options.recorded.as_deref().map(recorded::read_folder).transpose()?;
         Ok(Self {
             expect_key: options.expect_key.clone(),
             log: Mutex::default(),
             truth,
             counts: Mutex::default(),
+            outages: Mutex::default(),
+            recordings: recordings.unwrap_or_default(),
             load_answers: Mutex::default(),
             connections: AtomicU64::new(0),
             answers: AtomicU64::new(0),
@@ -73,6 +81,31 @@ impl State {
         let before = *count;
         *count = before.saturating_add(1);
         before
+    }
+
+    /// Begins an outage: what each request subject to it gets instead. False when there are too many.
+    pub(crate) fn begin_outage(&self, name: &str, part: &str) -> bool {
+        let mut outages = lock(&self.outages);
+        let room = outages.len() < OUTAGES_MAX || outages.contains_key(name);
+        if room {
+            outages.insert(name.to_owned(), part.to_owned());
+        }
+        room
+    }
+
+    /// Ends an outage; false when there was none.
+    pub(crate) fn end_outage(&self, name: &str) -> bool {
+        lock(&self.outages).remove(name).is_some()
+    }
+
+    /// What the first of these outages that is under way does.
+    pub(crate) fn outage(&self, names: &[String]) -> Option<String> {
+        let outages = lock(&self.outages);
+        names.iter().find_map(|name| outages.get(name).cloned())
+    }
+
+    pub(crate) fn recording(&self, name: &str) -> Option<&Recording> {
+        self.recordings.get(name)
     }
 
     /// The precomputed answer with a JSON body of `bytes`, head included.

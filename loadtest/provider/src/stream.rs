@@ -2,8 +2,12 @@
 
 use crate::answer::{self, CREATED, Said, quoted};
 use crate::ask::{Ask, Endpoint};
+use crate::recorded::Recording;
 use crate::script::{AfterDone, Extra, LineEnd, Script};
 use crate::usage::{self, Place};
+
+/// The data of an event that is no JSON.
+const GARBAGE: &str = "{\"choices\": [ this is no JSON \u{fffd}";
 
 /// An SSE event as it goes over the wire.
 #[derive(Clone, Debug)]
@@ -29,7 +33,7 @@ struct Writer<'a> {
 }
 
 /// All events of the answer, `[DONE]` included.
-pub(crate) fn events(script: &Script, ask: &Ask, said: &Said, number: u64) -> Vec<Event> {
+pub(crate) fn events(script: &Script, ask: &Ask, said: &Said<'_>, number: u64) -> Vec<Event> {
     let mut writer = Writer {
         script,
         ask,
@@ -39,7 +43,17 @@ pub(crate) fn events(script: &Script, ask: &Ask, said: &Said, number: u64) -> Ve
         tokens_so_far: 0,
         events: vec![],
     };
+    if let Some(recording) = said.replay {
+        writer.events = recording.events.iter().map(|bytes| recorded(bytes)).collect();
+        writer.put_extra();
+        return writer.events;
+    }
     writer.write_roles(said);
+    for thought in &said.reasoning {
+        for index in 0..ask.choices {
+            writer.write_thought(thought, index);
+        }
+    }
     for piece in &said.pieces {
         for index in 0..ask.choices {
             writer.write_piece(piece, said.tool.is_some(), index);
@@ -55,6 +69,11 @@ pub(crate) fn events(script: &Script, ask: &Ask, said: &Said, number: u64) -> Ve
     writer.put_extra();
     writer.write_end();
     writer.events
+}
+
+fn recorded(bytes: &[u8]) -> Event {
+    let tokens = u64::from(Recording::speaks(bytes));
+    Event { bytes: bytes.to_owned(), tokens, is_role: false, is_last: false }
 }
 
 impl Writer<'_> {
@@ -101,7 +120,7 @@ impl Writer<'_> {
         self.events.push(Event { bytes, tokens, is_role: false, is_last: false });
     }
 
-    fn write_roles(&mut self, said: &Said) {
+    fn write_roles(&mut self, said: &Said<'_>) {
         if self.ask.endpoint != Endpoint::Chat {
             return;
         }
@@ -118,6 +137,11 @@ impl Writer<'_> {
                 event.is_role = said.tool.is_none();
             }
         }
+    }
+
+    fn write_thought(&mut self, thought: &str, index: u64) {
+        self.tokens_so_far = self.tokens_so_far.saturating_add(1);
+        self.write_delta(&format!(r#"{{"reasoning_content":{}}}"#, quoted(thought)), index, 1);
     }
 
     fn write_piece(&mut self, piece: &str, is_tool: bool, index: u64) {
@@ -173,7 +197,16 @@ impl Writer<'_> {
         let at = at.min(self.events.len());
         let tail = self.events.split_off(at);
         match extra {
-            Extra::Garbage => self.push_payload("{\"choices\": [ this is no JSON \u{fffd}", 0),
+            Extra::Garbage => self.push_payload(GARBAGE, 0),
+            Extra::GarbageOn => {
+                for _ in &tail {
+                    self.push_payload(GARBAGE, 0);
+                }
+                if let Some(event) = self.events.last_mut() {
+                    event.is_last = true;
+                }
+                return;
+            }
             Extra::Error => {
                 let error = r#"{"error":{"message":"The server had an error while processing your request.","type":"server_error","param":null,"code":null}}"#;
                 self.push_payload(error, 0);

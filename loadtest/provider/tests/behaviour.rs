@@ -1,6 +1,7 @@
 //! The provider's behaviours over real sockets, byte for byte where it matters.
 #![cfg(test)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,10 +29,10 @@ impl Got {
     }
 
     fn body(&self) -> Vec<u8> {
-        let at = self.text().find("\r\n\r\n").unwrap() + 4;
-        let rest = &self.bytes[at..];
-        let (head, _) = self.text().split_at(at);
-        if head.contains("transfer-encoding: chunked") { unchunk(rest) } else { rest.to_vec() }
+        let at = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        let (head, rest) = self.bytes.split_at(at);
+        let chunked = str::from_utf8(head).unwrap().contains("transfer-encoding: chunked");
+        if chunked { unchunk(rest) } else { rest.to_vec() }
     }
 
     fn json(&self) -> Value {
@@ -89,8 +90,31 @@ impl Provider {
     }
 
     async fn get(&self, path: &str) -> Value {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        self.small("GET", path, "").await
+    }
+
+    async fn small(&self, method: &str, path: &str, body: &str) -> Value {
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {length}\r\n");
+        let request = format!("{head}Host: x\r\nConnection: close\r\n\r\n{body}");
         self.exchange(request.as_bytes()).await.json()
+    }
+
+    /// With the recorded streams of the repository.
+    async fn with_recordings() -> Self {
+        Self::start(Options { recorded: Some(fixtures()), ..Options::default() }).await
+    }
+
+    /// Status and text of an answer to a conversation that ends with the assistant's `opening`.
+    async fn go_on(&self, model: &str, opening: &str) -> (String, String) {
+        let messages = json!([
+            { "role": "user", "content": "Hello big world" },
+            { "role": "assistant", "content": opening },
+        ]);
+        let got = self.chat(model, json!({ "stream": true, "messages": messages })).await;
+        let status = got.text().split(' ').nth(1).unwrap().to_owned();
+        let text = if status == "200" { said(&got.chunks()) } else { String::new() };
+        (status, text)
     }
 
     async fn post(&self, path: &str, body: &Value) -> Got {
@@ -120,6 +144,16 @@ impl Provider {
         .await
         .unwrap()
     }
+}
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+/// The text of all content deltas.
+fn said(chunks: &[Value]) -> String {
+    let texts = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+    texts.collect()
 }
 
 fn chat(model: &str, more: Value) -> Value {
@@ -223,6 +257,7 @@ async fn refusals_have_their_status_and_code() {
         ("status-429-retry-2", 429, json!("rate_limit_exceeded")),
         ("status-429-quota", 429, json!("insufficient_quota")),
         ("status-400-context", 400, json!("context_length_exceeded")),
+        ("status-400-policy", 400, json!("content_policy_violation")),
         ("status-401", 401, json!("invalid_api_key")),
         ("status-500", 500, Value::Null),
         ("gpt-unknown", 404, json!("model_not_found")),
@@ -235,12 +270,14 @@ async fn refusals_have_their_status_and_code() {
     }
     let retry = provider.chat("status-429-retry-2", json!({})).await;
     assert!(retry.text().contains("\r\nretry-after: 2\r\n"));
+    let retry = provider.chat("status-503-retry-ms-250", json!({})).await;
+    assert!(retry.text().contains("\r\nretry-after-ms: 250\r\n"));
     assert!(provider.chat("status-302", json!({})).await.text().contains("\r\nlocation: "));
 }
 
 #[tokio::test]
 async fn a_wrong_key_is_refused_before_the_body_is_read() {
-    let options = Options { expect_key: Some("sk-fake".to_owned()), truth: None };
+    let options = Options { expect_key: Some("sk-fake".to_owned()), ..Options::default() };
     let provider = Provider::start(options).await;
     let head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\nAuthorization: Bearer no\r\n\r\n";
     let got = provider.exchange(head.as_bytes()).await;
@@ -291,6 +328,24 @@ async fn a_client_that_leaves_a_stalled_stream_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_stall_may_go_on_with_comments() {
+    let provider = Provider::plain().await;
+    let mut stream = TcpStream::connect(provider.address).await.unwrap();
+    let body = chat("stall-after-2+stall-pings-5", json!({ "stream": true })).to_string();
+    stream.write_all(&post("/v1/chat/completions", &body, "")).await.unwrap();
+    let mut text = String::new();
+    while text.matches(": ping\n\n").count() < 3 {
+        let mut part = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap();
+        text.push_str(str::from_utf8(&part[..read]).unwrap());
+    }
+    assert_eq!(text.matches("data: ").count(), 2);
+    assert_eq!(provider.observed().await[0]["end"], "stalled");
+    drop(stream);
+    assert_eq!(provider.observed_ended().await[0]["end"], "client_closed");
+}
+
+#[tokio::test]
 async fn odd_framings_are_as_odd_as_they_say() {
     let provider = Provider::plain().await;
     let text = async |model: &str| {
@@ -314,7 +369,9 @@ async fn odd_framings_are_as_odd_as_they_say() {
     assert!(text("echo+crlf").await.0.contains("data: [DONE]\r\n\r\n"));
     assert!(text("echo+comments+no-space").await.0.contains(": keep-alive\n\ndata:{"));
     assert!(text("echo+error-event-at-2").await.0.ends_with("\"code\":null}}\n\n\r\n0\r\n\r\n"));
-    assert!(text("garbage-at-1").await.0.contains("this is no JSON"));
+    assert_eq!(text("garbage-at-1+words-9").await.0.matches("this is no JSON").count(), 1);
+    let (garbage, _) = text("garbage-from-3+words-9").await;
+    assert!(garbage.matches("this is no JSON").count() > 5 && !garbage.contains("[DONE]"));
     assert!(text("echo+split-7").await.0.contains("\r\n7\r\ndata: {\r\n"));
 }
 
@@ -420,9 +477,150 @@ async fn the_first_requests_fail_and_later_ones_do_not() {
 }
 
 #[tokio::test]
+async fn the_first_requests_meet_any_fault_and_each_name_is_counted_alone() {
+    let provider = Provider::plain().await;
+    let model = "words-9+first-1-reset-before-head+first-3-cut-after-4";
+    let mut ends = vec![];
+    for tag in ["a", "b"] {
+        for _ in 0..4 {
+            let model = format!("{model}+tag-{tag}");
+            let got = provider.chat(&model, json!({ "stream": true })).await;
+            let payloads = if got.bytes.is_empty() { 0 } else { got.payloads().len() };
+            ends.push((payloads, got.reset));
+        }
+    }
+    let once = [(0, true), (4, true), (4, true), (12, false)];
+    assert_eq!(ends, [once, once].concat());
+    let seen = provider.observed().await;
+    let tagged = seen.iter().filter(|one| one["model"] == format!("{model}+tag-b"));
+    assert_eq!(tagged.count(), 4);
+}
+
+#[tokio::test]
+async fn an_outage_lasts_from_its_begin_to_its_end() {
+    let provider = Provider::plain().await;
+    let status = async || {
+        let got = provider.chat("words-3+on-primary", json!({})).await;
+        got.text().split(' ').nth(1).unwrap_or("reset").to_owned()
+    };
+    assert_eq!(status().await, "200");
+    for (part, seen) in [("status-503", "503"), ("reset-before-head", "reset")] {
+        let begun = provider.small("PUT", "/__fault/primary", part).await;
+        assert_eq!(begun, json!({ "begun": "primary" }));
+        assert_eq!(status().await, seen);
+    }
+    let other = provider.chat("words-3+on-secondary", json!({})).await;
+    assert!(other.text().starts_with("HTTP/1.1 200 "));
+    for ended in [true, false] {
+        let end = provider.small("DELETE", "/__fault/primary", "").await;
+        assert_eq!(end, json!({ "ended": ended }));
+        assert_eq!(status().await, "200");
+    }
+    for nonsense in ["", "nonsense", "first-1-silence"] {
+        let refused = provider.small("PUT", "/__fault/primary", nonsense).await;
+        assert_eq!(refused["error"]["type"], "invalid_request_error", "{nonsense}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_is_the_recorded_stream_to_the_byte_and_breaks_off_anywhere() {
+    let provider = Provider::with_recordings().await;
+    for name in ["qwen_crlf", "cr_only", "odd_framing", "lang_emoji_halves", "long_code"] {
+        let recorded = std::fs::read(fixtures().join(format!("{name}.sse"))).unwrap();
+        let got = provider.chat(&format!("replay-{name}"), json!({ "stream": true })).await;
+        assert_eq!(got.body(), recorded, "{name}");
+        let events = provider.observed().await.last().unwrap()["events_sent"].as_u64().unwrap();
+        assert!(events >= 3, "{name}: {events}");
+        for at in [0, 1, recorded.len() / 2, recorded.len() - 1, recorded.len()] {
+            for (part, reset) in [("cut", true), ("fin", false)] {
+                let model = format!("replay-{name}+{part}-at-byte-{at}");
+                let got = provider.chat(&model, json!({ "stream": true })).await;
+                assert_eq!((got.body(), got.reset), (recorded[..at].to_vec(), reset), "{model}");
+                assert!(!got.bytes.ends_with(b"0\r\n\r\n"), "{model}: the body ended");
+            }
+        }
+        let model = format!("replay-{name}+cut-after-2");
+        let cut = provider.chat(&model, json!({ "stream": true })).await;
+        assert!(cut.reset && recorded.starts_with(&cut.body()), "{name}");
+        assert_eq!(provider.observed().await.last().unwrap()["events_sent"], 2);
+    }
+    let got = provider.chat("replay-nothing", json!({ "stream": true })).await;
+    assert_eq!(got.json()["error"]["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_recorded_answer_is_said_again_in_other_chunks() {
+    let provider = Provider::with_recordings().await;
+    let text = "Hi 🙂 🚀 🙂 and 👩\u{200d}👧 🇨🇭 ❤\u{fe0f}!";
+    for parts in ["", "+pieces-1", "+pieces-3", "+after-reasoning-2", "+crlf+split-5"] {
+        let model = format!("said-lang_emoji_halves{parts}");
+        let got = provider.chat(&model, json!({ "stream": true })).await;
+        let body = String::from_utf8(got.body()).unwrap().replace("\r\n", "\n");
+        let chunks = Got { bytes: format!("\r\n\r\n{body}").into_bytes(), reset: false }.chunks();
+        assert_eq!(said(&chunks), text, "{model}");
+        assert!(chunks[0]["id"].as_str().unwrap().starts_with("chatcmpl-box"));
+    }
+    let json = provider.chat("replay-lang_emoji_halves", json!({})).await.json();
+    assert_eq!(json["choices"][0]["message"]["content"], text);
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_where_the_assistant_was_left() {
+    let provider = Provider::with_recordings().await;
+    let ok = |text: &str| ("200".to_owned(), text.to_owned());
+    let refused = ("400".to_owned(), String::new());
+    assert_eq!(provider.go_on("echo+prefill", "Hello bi").await, ok("g world"));
+    assert_eq!(provider.go_on("echo+prefill", "Hello ").await, ok("big world"));
+    assert_eq!(provider.go_on("echo+prefill", "Hello\n\n").await, ok(" big world"));
+    assert_eq!(provider.go_on("echo+prefill", "Hallo").await, refused);
+    assert_eq!(provider.go_on("echo+prefill-reject", "Hello").await, refused);
+    assert_eq!(provider.go_on("echo+prefill-prefix", "Hello").await, refused);
+    assert_eq!(provider.go_on("echo", "Hello").await, ok("Hello big world"));
+    assert_eq!(provider.go_on("replay-openai_plain+prefill", "Blu").await, ok("e."));
+    let told = provider.chat("echo+prefill-reject", json!({ "stream": true })).await;
+    assert_eq!(said(&told.chunks()), "Hello big world", "a user's last message is no opening");
+
+    for (part, message, more) in [
+        ("prefix", json!({ "prefix": true }), json!({})),
+        ("partial", json!({ "partial": true }), json!({})),
+        (
+            "continue",
+            json!({}),
+            json!({ "continue_final_message": true, "add_generation_prompt": false }),
+        ),
+    ] {
+        let mut opening = json!({ "role": "assistant", "content": "Hello" });
+        opening.as_object_mut().unwrap().extend(message.as_object().unwrap().clone());
+        let mut more = more;
+        more["messages"] = json!([{ "role": "user", "content": "Hello big world" }, opening]);
+        let answer = provider.chat(&format!("echo+prefill-{part}"), more).await.json();
+        assert_eq!(answer["choices"][0]["message"]["content"], " big world", "{part}");
+        let usage = (&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]);
+        assert_eq!(usage, (&json!(4), &json!(2)), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_diverges_where_it_is_told_to() {
+    let provider = Provider::plain().await;
+    let text =
+        async |model: &str| said(&provider.chat(model, json!({ "stream": true })).await.chunks());
+    let plain = "word word1 word2 word3 word4 word5";
+    assert_eq!(text("words-6").await, plain);
+    assert_eq!(text("words-6+divergent").await, "word word1 word2 word3 otherword4 otherword5");
+    assert_eq!(text("words-2+divergent-1").await, "otherword otherword1");
+    let thinking = provider.chat("words-1+after-reasoning-2", json!({ "stream": true })).await;
+    let deltas = thinking.chunks();
+    let thoughts = deltas.iter().filter_map(|chunk| {
+        chunk["choices"][0]["delta"]["reasoning_content"].as_str().map(str::to_owned)
+    });
+    assert_eq!(thoughts.collect::<String>(), "thought0 thought1");
+}
+
+#[tokio::test]
 async fn the_truth_file_has_a_line_for_each_exchange() {
     let path = std::env::temp_dir().join(format!("provider-truth-{}.jsonl", std::process::id()));
-    let options = Options { expect_key: None, truth: Some(path.clone()) };
+    let options = Options { truth: Some(path.clone()), ..Options::default() };
     let provider = Provider::start(options).await;
     provider.chat("echo", json!({})).await;
     provider.chat("cut-after-3", json!({ "stream": true })).await;

@@ -8,6 +8,9 @@ from harness import programs
 from harness.process import Process
 from harness.waiting import until
 
+# Recorded streams, for `replay-NAME` and `said-NAME`.
+RECORDED = programs.ROOT / "tests/fixtures"
+
 FNV_OFFSET = 0xCBF29CE484222325
 FNV_PRIME = 0x100000001B3
 
@@ -36,6 +39,7 @@ class Provider:
         self.key = key
         self.address = ("127.0.0.1", port)
         command = [programs.find("provider"), "--listen", f"127.0.0.1:{port}"]
+        command += ["--recorded", RECORDED]
         command += ["--expect-key", key] if key else []
         self.process = Process(name, command, folder)
         self.process.await_ready(lambda: "listening on" in self.process.out(), "the provider listens")
@@ -44,13 +48,20 @@ class Provider:
         """Its base URL; `script` names what it does whatever the model."""
         return f"http://127.0.0.1:{self.port}/{script + '/' if script else ''}v1"
 
-    def _ask(self, path, method="GET"):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+    def _ask(self, path, method="GET", data=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, method=method)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read()
 
     def forget(self):
         self._ask("/__observed", "DELETE")
+
+    def begin_outage(self, name, part):
+        """From now on each request whose model has the part `on-NAME` meets `part`."""
+        self._ask(f"/__fault/{name}", "PUT", part.encode())
+
+    def end_outage(self, name):
+        self._ask(f"/__fault/{name}", "DELETE")
 
     def observed(self, **match):
         """The requests that it saw, or those whose members equal `match`."""

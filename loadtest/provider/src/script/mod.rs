@@ -19,6 +19,10 @@ pub(crate) enum Answer {
     Status(Status),
     /// 200 with `MiniMax`'s error member.
     BaseResp,
+    /// The recorded answer of this name, event for event.
+    Replay(String),
+    /// What is said in the recorded answer of this name, in chunks of our own.
+    Said(String),
 }
 
 /// An HTTP refusal.
@@ -26,6 +30,7 @@ pub(crate) enum Answer {
 pub(crate) struct Status {
     pub(crate) code: u16,
     pub(crate) retry_after_seconds: Option<u64>,
+    pub(crate) retry_after_ms: Option<u64>,
     pub(crate) kind: StatusKind,
 }
 
@@ -38,6 +43,8 @@ pub(crate) enum StatusKind {
     Context,
     /// `insufficient_quota`.
     Quota,
+    /// `content_policy_violation`.
+    Policy,
     /// A page of HTML.
     Html,
     /// No body.
@@ -99,7 +106,25 @@ pub(crate) enum LineEnd {
     Cr,
 }
 
-/// How an exchange ends that does not end well. Counts are SSE events, the role chunk being the first.
+/// What is made of a last message that is the assistant's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefill {
+    /// Nothing: the answer begins at its beginning.
+    Ignored,
+    /// The answer goes on from its text.
+    Taken,
+    /// The same where the message has `"prefix": true`; else it is refused.
+    Prefix,
+    /// The same where the message has `"partial": true`; else it is refused.
+    Partial,
+    /// The same where the request has `"continue_final_message": true`; else it is refused.
+    ContinueFinalMessage,
+    /// It is refused.
+    Rejected,
+}
+
+/// How an exchange ends that does not end well. Counts are SSE events, the role chunk being the first; or
+/// bytes of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// As it should.
@@ -110,6 +135,10 @@ pub(crate) enum Ending {
     FinAfter(usize),
     /// Silence with the connection open.
     StallAfter(usize),
+    /// The same three, but after so many bytes of the body.
+    ResetAtByte(usize),
+    FinAtByte(usize),
+    StallAtByte(usize),
 }
 
 /// Something put into the stream.
@@ -117,6 +146,8 @@ pub(crate) enum Ending {
 pub(crate) enum Extra {
     /// `data:` with something that is not JSON.
     Garbage,
+    /// The same in place of each event from there on, `[DONE]` included.
+    GarbageOn,
     /// An error event, after which the stream ends without `[DONE]`.
     Error,
     /// A content chunk whose event is this long, bytes.
@@ -165,7 +196,20 @@ pub(crate) enum Early {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, each a part of a name")]
 pub(crate) struct Script {
+    /// The name's parts but for those that say *when*.
+    parts: Vec<String>,
+    /// What the first so many requests with this name get instead.
+    first: Vec<(u64, Self)>,
+    /// Names of the outages that this name is subject to.
+    pub(crate) outages: Vec<String>,
     pub(crate) answer: Answer,
+    pub(crate) prefill: Prefill,
+    /// The first token that is another than it should be, from 1.
+    pub(crate) diverges_at: Option<usize>,
+    /// The text is said in pieces of so many characters.
+    pub(crate) piece_characters: Option<usize>,
+    /// So many reasoning deltas come before the text.
+    pub(crate) reasoning: usize,
     pub(crate) early: Early,
     pub(crate) fault: Option<Fault>,
     pub(crate) slow_read: bool,
@@ -183,6 +227,8 @@ pub(crate) struct Script {
     pub(crate) done: bool,
     pub(crate) after_done: AfterDone,
     pub(crate) ending: Ending,
+    /// A comment so often while the stream stalls.
+    pub(crate) stall_pings: Option<Duration>,
     pub(crate) extra: Option<(usize, Extra)>,
     pub(crate) split_bytes: Option<usize>,
     pub(crate) one_write: bool,
@@ -194,7 +240,6 @@ pub(crate) struct Script {
     pub(crate) strict_fields: bool,
     pub(crate) closes: bool,
     pub(crate) idle_close: Option<Duration>,
-    pub(crate) fail_first: Option<(u64, u16)>,
 }
 
 /// What happens after `[DONE]`.
@@ -211,7 +256,14 @@ pub(crate) enum AfterDone {
 impl Script {
     fn plain(answer: Answer) -> Self {
         Self {
+            parts: vec![],
+            first: vec![],
+            outages: vec![],
             answer,
+            prefill: Prefill::Ignored,
+            diverges_at: None,
+            piece_characters: None,
+            reasoning: 0,
             early: Early::No,
             fault: None,
             slow_read: false,
@@ -229,6 +281,7 @@ impl Script {
             done: true,
             after_done: AfterDone::End,
             ending: Ending::Whole,
+            stall_pings: None,
             extra: None,
             split_bytes: None,
             one_write: false,
@@ -240,8 +293,18 @@ impl Script {
             strict_fields: false,
             closes: false,
             idle_close: None,
-            fail_first: None,
         }
+    }
+
+    /// Whether requests with this name are counted.
+    pub(crate) fn counts(&self) -> bool {
+        !self.first.is_empty()
+    }
+
+    /// What request number `before` (from 0) with this name gets.
+    pub(crate) fn at_count(&self, before: u64) -> &Self {
+        let due = self.first.iter().filter(|(count, _)| before < *count);
+        due.min_by_key(|(count, _)| *count).map_or(self, |(_, script)| script)
     }
 }
 
@@ -259,5 +322,7 @@ pub fn names() -> &'static [&'static str] {
         "status-400-context",
         "echo+usage-forms-deepseek",
         "sse-20x5ms+crlf+comments+cut-after-9",
+        "words-60+prefill",
+        "words-60+first-2-reset-before-head",
     ]
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AfterDone, Answer, Early, Ending, Extra, Fault, LineEnd, Script, Status, StatusKind, UsageForm,
-    UsageOdd, UsageWhen,
+    AfterDone, Answer, Early, Ending, Extra, Fault, LineEnd, Prefill, Script, Status, StatusKind,
+    UsageForm, UsageOdd, UsageWhen,
 };
 
 /// Largest count that a name may ask for (events, tokens).
@@ -13,16 +13,47 @@ const COUNT_MAX: usize = 1_000_000;
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most parts in one name.
 const PARTS_MAX: usize = 16;
+/// The token at which an answer diverges unless the name says another.
+const DIVERGES_AT: usize = 5;
 
 impl Script {
     /// Reads a model name; `None` when a part of it is unknown.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let mut script = Self::plain(Answer::Words(0));
-        let mut answer = None;
+        let (mut parts, mut first, mut outages) = (vec![], vec![], vec![]);
         for (index, part) in name.split('+').enumerate() {
             if index >= PARTS_MAX {
                 return None;
             }
+            if let Some((count, part)) = parse_first(part) {
+                first.push((count, part));
+            } else if let Some(outage) = part.strip_prefix("on-") {
+                outages.push(outage.to_owned());
+            } else if !part.starts_with("tag-") {
+                parts.push(part.to_owned());
+            }
+        }
+        let mut script = Self::of_parts(&parts)?;
+        script.parts = parts;
+        script.outages = outages;
+        for (count, part) in first {
+            let varied = script.with(part)?;
+            script.first.push((count, varied));
+        }
+        Some(script)
+    }
+
+    /// The script with one more part, which takes the place of what is answered if it says that.
+    pub(crate) fn with(&self, part: &str) -> Option<Self> {
+        let says = parse_answer(part).is_some();
+        let kept = self.parts.iter().filter(|kept| !(says && parse_answer(kept).is_some()));
+        let parts = kept.map(String::as_str).chain([part]).map(str::to_owned).collect::<Vec<_>>();
+        Self::of_parts(&parts)
+    }
+
+    fn of_parts(parts: &[String]) -> Option<Self> {
+        let mut script = Self::plain(Answer::Words(0));
+        let mut answer = None;
+        for part in parts {
             if let Some((said, pace)) = parse_answer(part) {
                 if answer.replace(said).is_some() {
                     return None;
@@ -30,6 +61,7 @@ impl Script {
                 script.pace = pace.unwrap_or(script.pace);
             } else if !(script.read_time(part)
                 || script.read_usage(part)
+                || script.read_saying(part)
                 || script.read_framing(part)
                 || script.read_ending(part)
                 || script.read_fault(part))
@@ -46,9 +78,12 @@ impl Script {
         let ending = match self.ending {
             Ending::Whole => 0,
             Ending::ResetAfter(at) | Ending::FinAfter(at) | Ending::StallAfter(at) => at,
+            // An event has more bytes than that.
+            Ending::ResetAtByte(at) | Ending::FinAtByte(at) | Ending::StallAtByte(at) => at / 64,
         };
         let extra = self.extra.map_or(0, |(at, _)| at);
-        ending.max(extra).saturating_add(8)
+        let diverges = self.diverges_at.unwrap_or(0);
+        ending.max(extra).max(diverges).saturating_add(8)
     }
 
     fn read_time(&mut self, part: &str) -> bool {
@@ -62,11 +97,17 @@ impl Script {
             "late-first-token-" => script.late_first = time,
             "role-only-first-" => script.after_role = time,
             "idle-close-" => script.idle_close = Some(time),
+            "stall-pings-" => script.stall_pings = Some(time),
             other => debug_assert!(false, "no time is called {other}"),
         };
-        for prefix in
-            ["pace-", "late-head-", "late-first-token-", "role-only-first-", "idle-close-"]
-        {
+        for prefix in [
+            "pace-",
+            "late-head-",
+            "late-first-token-",
+            "role-only-first-",
+            "idle-close-",
+            "stall-pings-",
+        ] {
             if let Some(time) = part.strip_prefix(prefix).and_then(parse_millis) {
                 slot(self, prefix, time);
                 return true;
@@ -94,6 +135,27 @@ impl Script {
                 self.usage_form = form;
                 self.strict_fields |= form == UsageForm::Mistral;
             }
+        }
+        true
+    }
+
+    fn read_saying(&mut self, part: &str) -> bool {
+        let count = |prefix: &str| part.strip_prefix(prefix).and_then(parse_count);
+        match part {
+            "prefill" => self.prefill = Prefill::Taken,
+            "prefill-prefix" => self.prefill = Prefill::Prefix,
+            "prefill-partial" => self.prefill = Prefill::Partial,
+            "prefill-continue" => self.prefill = Prefill::ContinueFinalMessage,
+            "prefill-reject" => self.prefill = Prefill::Rejected,
+            "divergent" => self.diverges_at = Some(DIVERGES_AT),
+            _ => match (count("divergent-"), count("pieces-"), count("after-reasoning-")) {
+                (Some(at), _, _) if at > 0 => self.diverges_at = Some(at),
+                (_, Some(characters), _) if characters > 0 => {
+                    self.piece_characters = Some(characters);
+                }
+                (_, _, Some(deltas)) => self.reasoning = deltas,
+                (_, _, None) => return false,
+            },
         }
         true
     }
@@ -131,8 +193,16 @@ impl Script {
             self.ending = Ending::FinAfter(at);
         } else if let Some(at) = count("stall-after-") {
             self.ending = Ending::StallAfter(at);
+        } else if let Some(at) = count("cut-at-byte-") {
+            self.ending = Ending::ResetAtByte(at);
+        } else if let Some(at) = count("fin-at-byte-") {
+            self.ending = Ending::FinAtByte(at);
+        } else if let Some(at) = count("stall-at-byte-") {
+            self.ending = Ending::StallAtByte(at);
         } else if let Some(at) = count("garbage-at-") {
             self.extra = Some((at, Extra::Garbage));
+        } else if let Some(at) = count("garbage-from-") {
+            self.extra = Some((at, Extra::GarbageOn));
         } else if let Some(at) = count("error-event-at-") {
             self.extra = Some((at, Extra::Error));
         } else if let Some(size) = part.strip_prefix("big-event-").and_then(parse_size) {
@@ -161,25 +231,23 @@ impl Script {
                 self.slow_read = true;
                 return true;
             }
-            other => return self.read_refusal(other),
+            other => {
+                let Some(code) = other.strip_prefix("early-").and_then(parse_code) else {
+                    return false;
+                };
+                self.early = Early::Status(code);
+                return true;
+            }
         };
         self.fault = Some(fault);
         true
     }
+}
 
-    fn read_refusal(&mut self, part: &str) -> bool {
-        if let Some(code) = part.strip_prefix("early-").and_then(parse_code) {
-            self.early = Early::Status(code);
-            return true;
-        }
-        let first = part.strip_prefix("first-").and_then(|rest| rest.split_once("-status-"));
-        let Some((count, code)) = first else { return false };
-        match (count.parse::<u64>(), parse_code(code)) {
-            (Ok(count), Some(code)) => self.fail_first = Some((count, code)),
-            (Ok(_) | Err(_), _) => return false,
-        }
-        true
-    }
+/// How many requests a part named `first-N-PART` is about, and what they get.
+fn parse_first(part: &str) -> Option<(u64, &str)> {
+    let (count, part) = part.strip_prefix("first-")?.split_once('-')?;
+    Some((count.parse().ok()?, part))
 }
 
 fn parse_answer(part: &str) -> Option<(Answer, Option<Duration>)> {
@@ -190,6 +258,12 @@ fn parse_answer(part: &str) -> Option<(Answer, Option<Duration>)> {
         "unicode" => return Some((Answer::Unicode, None)),
         "base-resp" => return Some((Answer::BaseResp, None)),
         _ => {}
+    }
+    if let Some(name) = part.strip_prefix("replay-") {
+        return Some((Answer::Replay(name.to_owned()), None));
+    }
+    if let Some(name) = part.strip_prefix("said-") {
+        return Some((Answer::Said(name.to_owned()), None));
     }
     if let Some(count) = part.strip_prefix("words-").and_then(parse_count) {
         return Some((Answer::Words(count), None));
@@ -206,16 +280,25 @@ fn parse_answer(part: &str) -> Option<(Answer, Option<Duration>)> {
 
 fn parse_status(text: &str) -> Option<Status> {
     let (code, rest) = text.split_once('-').unwrap_or((text, ""));
-    let mut status =
-        Status { code: parse_code(code)?, retry_after_seconds: None, kind: StatusKind::Plain };
+    let mut status = Status {
+        code: parse_code(code)?,
+        retry_after_seconds: None,
+        retry_after_ms: None,
+        kind: StatusKind::Plain,
+    };
     match rest {
         "" => {}
         "context" => status.kind = StatusKind::Context,
         "quota" => status.kind = StatusKind::Quota,
+        "policy" => status.kind = StatusKind::Policy,
         "html" => status.kind = StatusKind::Html,
         "empty" => status.kind = StatusKind::Empty,
         other => {
-            status.retry_after_seconds = Some(other.strip_prefix("retry-")?.parse().ok()?);
+            let time = other.strip_prefix("retry-")?;
+            match time.strip_prefix("ms-") {
+                Some(millis) => status.retry_after_ms = Some(millis.parse().ok()?),
+                None => status.retry_after_seconds = Some(time.parse().ok()?),
+            }
         }
     }
     Some(status)
@@ -271,12 +354,33 @@ mod tests {
         assert_eq!(script.line_end, LineEnd::CrLf);
         assert_eq!(script.ending, Ending::ResetAfter(9));
         assert_eq!(Script::parse("stall-after-4").unwrap().answer, Answer::Words(12));
-        let status = Script::parse("status-429-retry-2").unwrap().answer;
-        let kind = StatusKind::Plain;
+        let status = |retry_after_seconds, retry_after_ms| {
+            let kind = StatusKind::Plain;
+            Answer::Status(Status { code: 429, retry_after_seconds, retry_after_ms, kind })
+        };
+        let answer = |name| Script::parse(name).unwrap().answer;
+        assert_eq!(answer("status-429-retry-2"), status(Some(2), None));
+        assert_eq!(answer("status-429-retry-ms-250"), status(None, Some(250)));
+    }
+
+    #[test]
+    fn a_part_that_is_due_first_takes_the_place_of_what_is_answered() {
+        let name = "words-9+tag-x+crlf+first-1-status-503+first-3-cut-after-2";
+        let script = Script::parse(name).unwrap();
+        assert!(script.counts());
+        let answers = [0, 1, 2, 3].map(|before| {
+            let due = script.at_count(before);
+            assert_eq!(due.line_end, LineEnd::CrLf);
+            (matches!(due.answer, Answer::Status(_)), due.ending)
+        });
+        let cut = Ending::ResetAfter(2);
         assert_eq!(
-            status,
-            Answer::Status(Status { code: 429, retry_after_seconds: Some(2), kind })
+            answers,
+            [(true, Ending::Whole), (false, cut), (false, cut), (false, Ending::Whole)]
         );
+        assert_eq!(script.with("silence").unwrap().fault, Some(Fault::Silence));
+        assert_eq!(Script::parse("words-9+first-2-nonsense"), None);
+        assert_eq!(Script::parse("tag-x").unwrap().answer, Answer::Words(8));
     }
 
     #[test]
