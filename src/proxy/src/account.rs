@@ -71,11 +71,11 @@ impl Account {
             let output = part.output(count, &mut estimated);
             let caller = input.plus(&output);
             record.usage = record.usage.plus(&caller);
-            let house = if place == 0 { None } else { Some(part.house(&output, count, &prompt)) };
+            let house = if place == 0 { None } else { Some(part.house(&output, count, *prompt)) };
             note(record, part, (Some(&caller), house.as_ref()));
         }
         for part in &self.lost {
-            let house = part.house(&Usage::default(), count, &prompt);
+            let house = part.house(&Usage::default(), count, *prompt);
             note(record, part, (None, Some(&house)));
         }
         record.usage_source = match self.spoken.is_empty() {
@@ -121,21 +121,18 @@ impl Part {
     }
 
     /// What was done for it beside `delivered`: a prompt once more, output that was suppressed.
-    fn house(&self, delivered: &Usage, count: &dyn Count, prompt: &u64) -> Usage {
-        let (input, output) = match self.meter.usage() {
-            Some(usage) => {
-                let output = usage.output_total().saturating_sub(delivered.output_total());
-                (usage.inputs(), output)
-            }
-            None => {
-                let prefill = match self.start {
-                    Start::Prefilled => self.delivered_tokens,
-                    Start::First | Start::Afresh => 0,
-                };
-                let input = Usage { input: prompt.saturating_add(prefill), ..Usage::default() };
-                let suppressed = self.meter.suppressed();
-                (input, count.text(suppressed, self.meter.suppressed_bytes()))
-            }
+    fn house(&self, delivered: &Usage, count: &dyn Count, prompt: u64) -> Usage {
+        let (input, output) = if let Some(usage) = self.meter.usage() {
+            let output = usage.output_total().saturating_sub(delivered.output_total());
+            (usage.inputs(), output)
+        } else {
+            let prefill = match self.start {
+                Start::Prefilled => self.delivered_tokens,
+                Start::First | Start::Afresh => 0,
+            };
+            let input = Usage { input: prompt.saturating_add(prefill), ..Usage::default() };
+            let suppressed = self.meter.suppressed();
+            (input, count.text(suppressed, self.meter.suppressed_bytes()))
         };
         input.plus(&Usage { output, ..Usage::default() })
     }

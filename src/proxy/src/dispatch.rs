@@ -1,5 +1,6 @@
 //! Attempts at targets, until one speaks: `domain::routing` decides, this acts.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokenroute_wire::request::{Splicer, prefix_hash};
 use crate::call::Call;
 use crate::clock;
 use crate::lifecycle::Ending;
-use crate::open::{Answer, Ask, Context, finish};
+use crate::open::{Answer, Ask, Context, finish, open};
 use crate::race::{self, End, Opened};
 use crate::reply::Fault;
 use crate::request::{Request, client_leaves};
@@ -128,12 +129,7 @@ impl<'a> Attempts<'a> {
         if wait.is_zero() {
             return Ok(());
         }
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep(wait) => Ok(()),
-            () = client_leaves(session) => Err(Fault::ClientGone),
-            () = self.ending.wait() => Err(Fault::Shutdown),
-        }
+        self.watched(session, pin!(tokio::time::sleep(wait))).await
     }
 
     /// One try at one target, or at two if the first is late; leaves its line in the record.
@@ -146,17 +142,17 @@ impl<'a> Attempts<'a> {
     ) -> Result<Answer, Fault> {
         let since = Instant::now();
         let (place, why) = (ask.place, ask.why);
-        let opened = if request.ended {
-            let late = race::lateness(self.context, call, &ask, request);
-            let racing = race::run(self.context, (call.endpoint, request), (ask, ticket), late);
-            tokio::select! {
-                biased;
-                opened = racing => Ok(opened),
-                () = client_leaves(session) => Err(Fault::ClientGone),
-                () = self.ending.wait() => Err(Fault::Shutdown),
-            }
+        // Rare ways have their room on the heap, so that the others need not move it about.
+        let opened = if !request.ended {
+            Box::pin(self.stream(session, call, request, (ask, ticket))).await
+        } else if let Some(late) = race::lateness(self.context, call, &ask, request) {
+            let tries = race::run(self.context, (call.endpoint, request), (ask, ticket), late);
+            self.watched(session, Box::pin(tries)).await
         } else {
-            self.stream(session, call, request, (ask, ticket)).await
+            let one = pin!(open(self.context, (call.endpoint, request), (ask, ticket)));
+            self.watched(session, one).await.map(|result| {
+                vec![Opened { place, why, took: since.elapsed(), end: result.into() }]
+            })
         };
         match opened {
             Ok(opened) => self.note_all(call, opened),
@@ -165,6 +161,20 @@ impl<'a> Attempts<'a> {
                 self.note(call, (place, why), (fault.as_str(), None, since));
                 Err(fault)
             }
+        }
+    }
+
+    /// Waits for tries unless the client leaves, or all calls are to end.
+    async fn watched<T>(
+        &mut self,
+        session: &mut ServerSession,
+        tries: impl Future<Output = T> + Unpin,
+    ) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            done = tries => Ok(done),
+            () = client_leaves(session) => Err(Fault::ClientGone),
+            () = self.ending.wait() => Err(Fault::Shutdown),
         }
     }
 
@@ -239,14 +249,9 @@ impl<'a> Attempts<'a> {
             Ok(exchange) => exchange,
             Err(fault) => return missed(fault, ticket),
         };
-        let finishing = finish(self.context, (call.endpoint, request), (ask, ticket), exchange);
-        let end = tokio::select! {
-            biased;
-            end = finishing => end,
-            () = client_leaves(session) => return Err(Fault::ClientGone),
-            () = self.ending.wait() => return Err(Fault::Shutdown),
-        };
-        Ok(vec![Opened { place, why, took: since.elapsed(), end: end.into() }])
+        let rest = finish(self.context, (call.endpoint, request), (ask, ticket), exchange);
+        let result = self.watched(session, pin!(rest)).await?;
+        Ok(vec![Opened { place, why, took: since.elapsed(), end: result.into() }])
     }
 
     /// Sends a body that is still arriving. The last bytes of a body are sent only when all of it has

@@ -35,7 +35,7 @@ impl fmt::Debug for Estimator {
 /// What is to be counted.
 enum Job {
     /// A call that is over, and its request.
-    Settle(Box<Settlement>, Option<Request>),
+    Settle(Box<(Settlement, Option<Request>)>),
     /// A text of a call in flight.
     Text(String, oneshot::Sender<u64>),
 }
@@ -43,7 +43,8 @@ enum Job {
 impl Job {
     fn run(self, tokens: &dyn Fn(&str) -> u64) {
         match self {
-            Self::Settle(settlement, request) => {
+            Self::Settle(over) => {
+                let (settlement, request) = *over;
                 settlement.settle(&Counting { tokens, request: request.as_ref() });
             }
             Self::Text(text, answer) => {
@@ -95,7 +96,7 @@ impl Estimator {
 
     /// Counts what a call's providers have not told and settles it, later.
     pub(crate) fn settle(&self, settlement: Settlement, request: Option<Request>) {
-        self.hand_over(Job::Settle(Box::new(settlement), request));
+        self.hand_over(Job::Settle(Box::new((settlement, request))));
     }
 
     /// Tokens of a text; `None` if the thread is too busy.

@@ -198,7 +198,7 @@ async fn read(
     until_spoken(&mut leg, &mut part.meter).await.map_err(|failure| {
         // What the provider says of its failure is kept for the client, if no other target answers.
         match leg.take_error().filter(|_| failure == Failure::ErrorEvent) {
-            Some(told) => Fault::Rejected(failure, Box::new(Rejection::told(&provider, &told))),
+            Some(told) => Fault::Rejected(failure, Box::new(Rejection::told(provider, &told))),
             None => Fault::Failed(failure),
         }
     })?;

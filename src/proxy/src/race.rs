@@ -59,20 +59,16 @@ pub(crate) fn lateness(
     Some(learned.max(hedge.wait_min))
 }
 
-/// Opens the target that is asked, and a second one if `late` comes before it speaks.
+/// Opens the target that is asked, and a second one if it has not spoken after `late`.
 pub(crate) async fn run(
     context: Context<'_>,
     (endpoint, request): (Endpoint, &Request),
     (ask, ticket): (Ask, Ticket),
-    late: Option<Duration>,
+    late: Duration,
 ) -> Vec<Opened> {
     let since = Instant::now();
     let (place, why) = (ask.place, ask.why);
     let first = open(context, (endpoint, request), (ask, ticket));
-    let Some(late) = late else {
-        let end = first.await.into();
-        return vec![Opened { place, why, took: since.elapsed(), end }];
-    };
     tokio::pin!(first);
     tokio::select! {
         biased;

@@ -31,7 +31,7 @@ impl Attempts<'_> {
         let since = Instant::now();
         let Some(resume) = self.resumption(call, failure).await else { return Ok(None) };
         let Some(mut request) = call.request.take() else { return Ok(None) };
-        let resumed = self.go_on(session, call, (&mut request, since), &resume).await;
+        let resumed = Box::pin(self.go_on(session, call, (&mut request, since), &resume)).await;
         call.request = Some(request);
         call.recovered(matches!(&resumed, Ok(Some(_))));
         resumed

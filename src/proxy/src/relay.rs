@@ -56,7 +56,7 @@ pub(crate) async fn run(
         }
         // What the target still does is for nobody.
         drop(leg);
-        let Some(next) = Box::pin(attempts.resume(session, call, failure)).await? else {
+        let Some(next) = attempts.resume(session, call, failure).await? else {
             return Err(told.map_or(Fault::Cut(failure), Fault::Told));
         };
         leg = next.leg;
