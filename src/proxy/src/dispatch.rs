@@ -90,7 +90,7 @@ impl<'a> Attempts<'a> {
     ) -> Walk<'_> {
         Walk {
             tried: &self.tried,
-            replayable: request.frames.whole(),
+            replayable: request.is_replayable(),
             elapsed,
             may_retry: self.context.targets.may_repeat(call.calls()),
             key,
@@ -154,6 +154,7 @@ impl<'a> Attempts<'a> {
                 vec![Opened { place, why, took: since.elapsed(), end: result.into() }]
             })
         };
+        request.forget_sent(request.frames.end());
         match opened {
             Ok(opened) => self.note_all(call, opened),
             Err(fault) => {

@@ -197,10 +197,10 @@ async fn read(
     let mut leg = Leg::new(exchange, (is_event_stream(&head), sent_at), deadlines);
     until_spoken(&mut leg, &mut part.meter).await.map_err(|failure| {
         // What the provider says of its failure is kept for the client, if no other target answers.
-        match leg.take_error().filter(|_| failure == Failure::ErrorEvent) {
-            Some(told) => Fault::Rejected(failure, Box::new(Rejection::told(provider, &told))),
-            None => Fault::Failed(failure),
-        }
+        let said = leg.take_error().filter(|_| failure == Failure::ErrorEvent);
+        let status = head.status.as_u16();
+        let told = Rejection::told(provider, status, &said.unwrap_or_default());
+        Fault::Rejected(failure, Box::new(told))
     })?;
     Ok(Box::new(Answer { head, leg, part }))
 }

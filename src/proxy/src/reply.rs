@@ -66,15 +66,11 @@ pub(crate) struct Rejection {
 impl Rejection {
     /// What a provider said of its failure behind a head that promised an answer: an event, or a
     /// whole body.
-    pub(crate) fn told(provider: &Provider, said: &Bytes) -> Self {
+    pub(crate) fn told(provider: &Provider, status: u16, said: &Bytes) -> Self {
         let event = said.strip_prefix(b"data:").map(|data| said.slice_ref(data.trim_ascii()));
         let body = event.unwrap_or_else(|| said.clone());
         let shown = read_error(&body).is_some() && !provider.leaks_credential(&body);
-        Self {
-            status: StatusCode::BAD_GATEWAY.as_u16(),
-            body: shown.then_some(body),
-            retry_after: None,
-        }
+        Self { status, body: shown.then_some(body), retry_after: None }
     }
 }
 
@@ -179,12 +175,16 @@ fn passed_on(
         | Failure::ContextLength
         | Failure::ContentPolicy
         | Failure::RateLimited
-        | Failure::Server
-        | Failure::ErrorEvent => {
+        | Failure::Server => {
             let body = rejection
                 .body
                 .unwrap_or_else(|| words.with_status(rejection.status).envelope().body());
             (rejection.status, body, rejection.retry_after)
+        }
+        // Its status promised an answer.
+        Failure::ErrorEvent => {
+            let body = rejection.body.unwrap_or_else(|| words.envelope().body());
+            (words.status, body, None)
         }
         Failure::Resolve
         | Failure::Connect
@@ -252,20 +252,19 @@ pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
     Ok(head)
 }
 
-/// Every try, where there was more than one or none that did: `target;result;status`, in order.
+/// Every try so far as `target;result;status`, in order, where there is more to tell than one that did.
 fn attempts(call: &Call) -> Option<String> {
-    let did = call.attempts.iter().all(|attempt| attempt.result == "ok");
-    if call.attempts.len() <= 1 && did {
+    if call.attempts.len() <= 1 && call.attempts.iter().all(|attempt| attempt.result == "ok") {
         return None;
     }
-    let mut list = String::new();
+    let mut list = String::with_capacity(64);
     for attempt in &call.attempts {
         let comma = if list.is_empty() { "" } else { ", " };
-        let status = attempt.status.map(|status| format!(";{status}")).unwrap_or_default();
         // Writing to a text does not fail.
-        let _written = write!(list, "{comma}{};{}{status}", attempt.target, attempt.result);
+        let _written = write!(list, "{comma}{};{}", attempt.target, attempt.result);
+        let _written = attempt.status.map(|status| write!(list, ";{status}"));
     }
-    Some(list)
+    (!list.is_empty()).then_some(list)
 }
 
 /// Frames a body of unknown length as the client's HTTP version wants it.

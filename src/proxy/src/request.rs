@@ -152,6 +152,11 @@ impl Request {
         }
     }
 
+    /// Whether it can be sent again from its first byte.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.frames.whole() && self.frames.end() <= self.limits.replay_bytes_max
+    }
+
     /// Gives up sending the body again once it is longer than what is kept for that.
     pub(crate) fn forget_sent(&mut self, sent: u64) {
         if self.frames.end() > self.limits.replay_bytes_max {

@@ -153,17 +153,18 @@ pub fn next(route: &Route, walk: &Walk<'_>, look: &dyn Fn(usize) -> Outlook) -> 
             scene.other(&|place| size(place).is_some_and(|tokens| tokens > failed))
         }
         Failure::RateLimited => scene.other_or(|| scene.after_limit(last)),
-        Failure::Server | Failure::ErrorEvent => scene.other_or(|| scene.once_more(last)),
+        // A connection that broke may have been a server's that went down; another may be up.
+        Failure::Server | Failure::ErrorEvent | Failure::Reset | Failure::Cut => {
+            scene.other_or(|| scene.once_more(last))
+        }
         Failure::Resolve
         | Failure::Connect
         | Failure::Stale
-        | Failure::Reset
         | Failure::HeadTimeout
         | Failure::FirstTokenTimeout
         | Failure::Protocol
         | Failure::Credential
         | Failure::Redirect
-        | Failure::Cut
         | Failure::Stall
         | Failure::Garbage => scene.other(&|_| true),
     }

@@ -91,16 +91,18 @@ fn each_failure_has_its_next_step() {
             | Failure::ContextLength
             | Failure::Diverged => (None, None),
             Failure::Stale => (Some((0, Why::Reconnect)), Some((0, Why::Reconnect))),
-            Failure::RateLimited | Failure::Server | Failure::ErrorEvent => (fallback, retry),
+            Failure::RateLimited
+            | Failure::Server
+            | Failure::ErrorEvent
+            | Failure::Reset
+            | Failure::Cut => (fallback, retry),
             Failure::Resolve
             | Failure::Connect
-            | Failure::Reset
             | Failure::HeadTimeout
             | Failure::FirstTokenTimeout
             | Failure::Protocol
             | Failure::Credential
             | Failure::Redirect
-            | Failure::Cut
             | Failure::Stall
             | Failure::Garbage => (fallback, None),
         };

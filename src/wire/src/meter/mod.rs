@@ -284,7 +284,7 @@ impl Meter {
     /// answer may have said nothing yet.
     pub fn resumable(&self) -> Option<Delivered<'_>> {
         let chat = self.options.endpoint == Endpoint::ChatCompletions;
-        let open = self.end == End::Open && !self.error && self.finished.is_empty();
+        let open = self.end == End::Open && self.finished.is_empty();
         if !chat || !open || !self.begun.only_first() || !self.text.is_whole() {
             return None;
         }
