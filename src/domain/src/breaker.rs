@@ -22,8 +22,9 @@ pub const RATE_RESULTS_MIN: u32 = 20;
 pub const RATE_PERMILLE_MAX: u32 = 500;
 /// First time off: a restart of a provider's process takes no longer.
 pub const OFF_FIRST: Duration = Duration::from_secs(5);
-/// Longest time off. With its jitter it lets traffic return within 30 s of a recovery.
-pub const OFF_MAX: Duration = Duration::from_secs(20);
+/// Longest time off. With its jitter, and a trial before it that said nothing for as long as it may be
+/// alone, traffic still returns within 30 s of a recovery.
+pub const OFF_MAX: Duration = Duration::from_secs(15);
 /// First time off after our credential was refused: a new one has to be put in place by somebody.
 pub const BENCH_FIRST: Duration = Duration::from_secs(30);
 /// Longest time off after our credential was refused.
@@ -36,8 +37,15 @@ pub const COOL_MAX: Duration = Duration::from_mins(1);
 const JITTER_PERMILLE: u64 = 200;
 /// A target that stays well for so long begins again with the first time off.
 const STEADY: Duration = Duration::from_secs(30);
-/// A trial that has not told of its end by then is forgotten: a defect must not keep a target off.
-const TRIAL_MAX: Duration = Duration::from_mins(10);
+/// A trial is alone for so long. If it has said nothing by then another one may go: a call that hangs
+/// because it began before a recovery must not keep traffic away for its whole deadline. Whichever
+/// speaks first decides.
+pub const TRIAL_MAX: Duration = Duration::from_secs(10);
+/// What [`OFF_MAX`] and [`TRIAL_MAX`] promise; two seconds are left for the calls themselves.
+const _: () = {
+    let off_max = OFF_MAX.as_secs() * (1_000 + JITTER_PERMILLE) / 1_000;
+    assert!(off_max + TRIAL_MAX.as_secs() <= 28);
+};
 /// When to ask again about a target whose trial is under way.
 const TRIAL_LEFT: Duration = Duration::from_secs(1);
 
@@ -68,13 +76,14 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permit {
     epoch: u64,
-    probe: bool,
+    /// Since when it is the target's trial, if it is one.
+    trial: Option<Tick>,
 }
 
 impl Permit {
     /// Whether the attempt is the target's trial.
     pub const fn is_probe(&self) -> bool {
-        self.probe
+        self.trial.is_some()
     }
 }
 
@@ -143,14 +152,19 @@ impl Breaker {
         }
     }
 
-    /// Leave for one attempt; `None` if no call is taken now. Of a target that is half-open, exactly
-    /// one call at a time has it.
+    /// Leave for one attempt; `None` if no call is taken now. Of a target that is half-open, one call
+    /// at a time has it, until it tells how it went or [`TRIAL_MAX`] has passed.
     pub fn admit(&mut self, now: Tick) -> Option<Permit> {
         match self.standing(now) {
-            Standing::Closed => Some(Permit { epoch: self.epoch, probe: false }),
+            Standing::Closed => Some(Permit { epoch: self.epoch, trial: None }),
             Standing::HalfOpen => {
-                self.change(State::HalfOpen { trial: Some(now) });
-                Some(Permit { epoch: self.epoch, probe: true })
+                let trial = State::HalfOpen { trial: Some(now) };
+                match self.state {
+                    // Trials that follow each other are of one epoch: any of them decides.
+                    State::HalfOpen { .. } => self.state = trial,
+                    State::Closed { .. } | State::Open { .. } => self.change(trial),
+                }
+                Some(Permit { epoch: self.epoch, trial: Some(now) })
             }
             Standing::Open { .. } | Standing::Cooling { .. } => None,
         }
@@ -202,7 +216,7 @@ impl Breaker {
                 self.cool_until = self.cool_until.max(until);
                 longer.then_some(Change::Cooled(off))
             }
-            _ if permit.epoch != self.epoch => None,
+            Blame::Credential | Blame::Target if permit.epoch != self.epoch => None,
             Blame::Credential => {
                 let off = stretch(doubled(BENCH_FIRST, self.benches, BENCH_MAX), chance);
                 self.benches = self.benches.saturating_add(1);
@@ -236,10 +250,13 @@ impl Breaker {
         Some(Change::Opened(off))
     }
 
-    /// The attempt has ended without a word about the target: a trial is given back.
+    /// The attempt has ended without a word about the target: if it was the trial, another one may go.
     pub fn abandoned(&mut self, permit: Permit, _now: Tick) {
-        if permit.epoch == self.epoch && permit.probe {
-            self.change(State::HalfOpen { trial: None });
+        match &mut self.state {
+            State::HalfOpen { trial } if permit.epoch == self.epoch && *trial == permit.trial => {
+                *trial = None;
+            }
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tests of the breaker: walks through simulated time.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -63,7 +65,7 @@ fn limits_and_callers_faults_never_open_it() {
 fn a_limit_cools_for_as_long_as_the_target_says_within_a_bound() {
     let mut breaker = Breaker::default();
     let limit = |breaker: &mut Breaker, wait: Option<u64>, now: Tick| {
-        let permit = Permit { epoch: breaker.epoch, probe: false };
+        let permit = Permit { epoch: breaker.epoch, trial: None };
         let wait = wait.map(Duration::from_secs);
         breaker.failed(permit, Failure::RateLimited, wait, (now, 0))
     };
@@ -95,7 +97,7 @@ fn a_refused_credential_benches_at_once_and_longer_each_time() {
 fn a_trial_is_one_call_and_decides() {
     let mut breaker = Breaker::default();
     while fail(&mut breaker, at(1)).is_none() {}
-    let late = Permit { epoch: 0, probe: false };
+    let late = Permit { epoch: 0, trial: None };
     assert_eq!(breaker.standing(at(6)), Standing::HalfOpen);
     let trial = breaker.admit(at(6)).unwrap();
     assert!(trial.is_probe() && breaker.admit(at(6)).is_none());
@@ -111,19 +113,63 @@ fn a_trial_is_one_call_and_decides() {
 }
 
 #[test]
-fn a_trial_that_never_tells_is_forgotten() {
+fn a_trial_that_says_nothing_makes_room_for_another_and_may_decide_still() {
+    let tried = || {
+        let mut breaker = Breaker::default();
+        while fail(&mut breaker, at(1)).is_none() {}
+        let slow = breaker.admit(at(6)).unwrap();
+        assert!(breaker.admit(at(15)).is_none());
+        let second = breaker.admit(at(6).plus(TRIAL_MAX)).expect("the first has had its time");
+        (breaker, slow, second)
+    };
+    let (mut breaker, slow, second) = tried();
+    breaker.abandoned(slow, at(17));
+    assert!(breaker.admit(at(17)).is_none(), "only the second could give back its place");
+    breaker.abandoned(second, at(17));
+    assert!(breaker.admit(at(17)).is_some());
+    let (mut breaker, slow, second) = tried();
+    assert_eq!(breaker.succeeded(slow, at(17)), Some(Change::Closed));
+    assert_eq!(breaker.failed(second, Failure::Stall, None, (at(18), 0)), None);
+    let (mut breaker, slow, second) = tried();
+    assert_eq!(breaker.succeeded(second, at(17)), Some(Change::Closed));
+    for _ in 0..IN_A_ROW_MAX {
+        assert_eq!(breaker.failed(slow, Failure::Stall, None, (at(18), 0)), None);
+    }
+    assert_eq!(breaker.standing(at(18)), Standing::Closed);
+}
+
+#[test]
+fn a_limit_met_by_a_trial_gives_it_back_when_the_limit_ends() {
     let mut breaker = Breaker::default();
     while fail(&mut breaker, at(1)).is_none() {}
-    let _lost = breaker.admit(at(6)).unwrap();
-    assert!(breaker.admit(at(7)).is_none());
-    assert!(breaker.admit(at(6).plus(TRIAL_MAX)).is_some());
+    let trial = breaker.admit(at(6)).unwrap();
+    let wait = Some(Duration::from_secs(3));
+    let change = breaker.failed(trial, Failure::RateLimited, wait, (at(6), 0));
+    assert_eq!(change, Some(Change::Cooled(Duration::from_secs(3))));
+    assert_eq!(breaker.standing(at(8)), Standing::Cooling { left: Duration::from_secs(1) });
+    assert_eq!(breaker.standing(at(9)), Standing::HalfOpen);
+}
+
+#[test]
+fn times_off_are_longer_by_chance_within_a_bound() {
+    let off = |chance: u64| {
+        let mut breaker = Breaker::default();
+        let fail = |breaker: &mut Breaker| {
+            let permit = breaker.admit(at(1)).unwrap();
+            breaker.failed(permit, Failure::Connect, None, (at(1), chance))
+        };
+        std::iter::from_fn(|| Some(fail(&mut breaker))).find_map(|one| one).unwrap().off()
+    };
+    let times: Vec<_> = (0..1_000).map(off).collect();
+    assert_eq!(times.iter().min(), Some(&OFF_FIRST));
+    assert_eq!(times.iter().max(), Some(&Duration::from_secs(6)));
 }
 
 #[test]
 fn a_target_that_stayed_well_begins_again_with_the_first_time_off() {
     let mut breaker = Breaker::default();
     let mut now = at(1);
-    for expected in [5, 10, 20, 20] {
+    for expected in [5, 10, 15, 15] {
         let change = std::iter::from_fn(|| Some(fail(&mut breaker, now))).find_map(|one| one);
         let off = change.unwrap().off();
         assert_eq!(off.as_secs(), expected);
@@ -166,12 +212,17 @@ proptest! {
                 Event::Call => {
                     let before = breaker.standing(now);
                     let permit = breaker.admit(now);
-                    prop_assert_eq!(permit.is_some(), matches!(before, Standing::Closed | Standing::HalfOpen));
-                    prop_assert_eq!(permit.is_some_and(|one| one.is_probe()), before == Standing::HalfOpen);
+                    let takes = matches!(before, Standing::Closed | Standing::HalfOpen);
+                    prop_assert_eq!(permit.is_some(), takes);
+                    let is_trial = permit.is_some_and(|one| one.is_probe());
+                    prop_assert_eq!(is_trial, before == Standing::HalfOpen);
                     out.extend(permit);
-                    let trials = out.iter().filter(|one| one.is_probe() && one.epoch == breaker.epoch);
-                    prop_assert!(trials.count() <= 1);
-                    if before == Standing::HalfOpen {
+                    let alone = |one: &&Permit| {
+                        let young = |since| now.since(since) < TRIAL_MAX;
+                        one.epoch == breaker.epoch && one.trial.is_some_and(young)
+                    };
+                    prop_assert!(out.iter().filter(alone).count() <= 1, "two trials at a time");
+                    if is_trial {
                         prop_assert!(breaker.admit(now).is_none());
                     }
                 }
@@ -187,26 +238,55 @@ proptest! {
         }
     }
 
+    /// However long each call hangs before it fails, also over the recovery, and whatever is the chance.
     #[test]
     fn traffic_returns_within_thirty_seconds_of_a_recovery(
-        down_seconds in 1_u64..600,
+        down_seconds in 1_u64..400,
+        hang_millis in prop_oneof![0_u64..100, 0_u64..30_000, 0_u64..130_000],
         gap_millis in 10_u64..1_000,
         chance: u64,
     ) {
         let mut breaker = Breaker::default();
         let recovery = at(down_seconds);
+        let mut hanging: VecDeque<(Tick, Permit)> = VecDeque::new();
         let mut now = at(0);
-        loop {
-            if let Some(permit) = breaker.admit(now) {
-                if now >= recovery {
+        let mut waits = 0_u32;
+        // What began as the target was down hangs, then fails; what begins later does well at once.
+        let back = loop {
+            while let Some((_, permit)) = hanging.pop_front_if(|(end, _)| *end <= now) {
+                breaker.failed(permit, Failure::FirstTokenTimeout, None, (now, chance));
+            }
+            match breaker.admit(now) {
+                Some(permit) if now >= recovery => {
                     breaker.succeeded(permit, now);
-                    break;
+                    break now;
                 }
-                breaker.failed(permit, Failure::Server, None, (now, chance));
+                Some(permit) => {
+                    hanging.push_back((now.plus(Duration::from_millis(hang_millis)), permit));
+                }
+                None => waits += 1,
+            }
+            now = now.plus(Duration::from_millis(gap_millis));
+        };
+        prop_assert!(back.since(recovery) <= Duration::from_secs(30), "{:?}", back.since(recovery));
+        prop_assert_eq!(breaker.standing(back), Standing::Closed);
+        let down_longer = down_seconds * 1_000 > hang_millis + 20 * gap_millis;
+        prop_assert!(waits > 0 || !down_longer, "a target that was down has been off");
+    }
+
+    /// While a target is down it sees a call in each of its times off, and no more.
+    #[test]
+    fn a_target_that_is_down_is_not_hammered(gap_millis in 1_u64..200, chance: u64) {
+        let mut breaker = Breaker::default();
+        let mut now = at(1);
+        let mut seen = 0;
+        while now < at(301) {
+            if let Some(permit) = breaker.admit(now) {
+                seen += 1;
+                breaker.failed(permit, Failure::Connect, None, (now, chance));
             }
             now = now.plus(Duration::from_millis(gap_millis));
         }
-        prop_assert!(now.since(recovery) <= Duration::from_secs(30), "{:?}", now.since(recovery));
-        prop_assert_eq!(breaker.standing(now), Standing::Closed);
+        prop_assert!(seen <= COLD_IN_A_ROW_MAX + 300 / 15 + 2, "{seen} calls in 300 s");
     }
 }
