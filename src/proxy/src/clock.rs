@@ -19,7 +19,7 @@ pub(crate) fn tick() -> Tick {
 }
 
 /// 64 random bits for a choice.
-pub(crate) fn chance_bits() -> u64 {
+pub fn chance_bits() -> u64 {
     u64::try_from(chance() >> 64).unwrap_or_default()
 }
 
