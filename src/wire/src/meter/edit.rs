@@ -62,16 +62,24 @@ pub(super) fn rewrite(event: &Event<'_>, edits: &[Edit]) -> Bytes {
     let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
     let mut out = Vec::with_capacity(bytes.len() + added);
     let (mut copied, mut joined) = (0, 0);
+    let mut edits = edits.iter().peekable();
     for line in event.data_lines() {
         let line_end = joined + line.len();
-        for Edit { range, text } in edits {
-            let start = range.start.clamp(joined, line_end) - joined + line.start;
+        while let Some(Edit { range, text }) =
+            edits.peek().filter(|edit| edit.range.start <= line_end)
+        {
+            let start = range.start.max(joined) - joined + line.start;
             let end = range.end.clamp(joined, line_end) - joined + line.start;
             out.extend_from_slice(part(copied..start.max(copied)));
-            if (joined..=line_end).contains(&range.start) {
+            if range.start >= joined {
                 out.extend_from_slice(text);
             }
             copied = copied.max(end);
+            if range.end > line_end {
+                // The rest of it stands in the lines that follow.
+                break;
+            }
+            edits.next();
         }
         joined = line_end + 1;
     }

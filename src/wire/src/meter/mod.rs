@@ -186,11 +186,11 @@ impl Meter {
             return Verdict::Failed;
         }
         self.semantic_events = self.semantic_events.saturating_add(u64::from(seen.semantic));
-        if self.begun.is_empty() && !seen.begun.is_empty() {
-            self.identity = Identity::read(&data).map(Box::new);
-        }
         if self.resumed.is_some() {
             return self.judge_resumed(event, &data, (&seen, mark));
+        }
+        if self.begun.is_empty() && !seen.begun.is_empty() {
+            self.identity = Identity::read(&data).map(Box::new);
         }
         self.note_said(&seen);
         self.plain.add(&seen.said);
@@ -296,9 +296,13 @@ impl Meter {
         Some(Delivered { content: self.text.kept().get(usize::try_from(start).ok()?..)? })
     }
 
-    /// What names this answer; `None` before its first choice, and if that is more than can be kept.
+    /// What names the answer that the client has (the first one, if this is the rest of it); `None`
+    /// before its first choice, and if that is more than can be kept.
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_deref()
+        match &self.resumed {
+            Some(resumed) => Some(&resumed.identity),
+            None => self.identity.as_deref(),
+        }
     }
 
     /// Whether an answer that is to be the rest of another has spoken, but said nothing yet that the
@@ -326,11 +330,7 @@ impl Meter {
     /// the client has asked for it and was told of none.
     pub fn closing(&self, usage: Option<&Usage>) -> Bytes {
         let due = self.options.client_usage && !self.usage_passed;
-        let identity = match &self.resumed {
-            Some(resumed) => Some(&resumed.identity),
-            None => self.identity(),
-        };
-        closing::write(identity, usage.filter(|_| due))
+        closing::write(self.identity(), usage.filter(|_| due))
     }
 
     fn end_stream(&mut self) -> Verdict {

@@ -73,7 +73,11 @@ pub(super) struct Chunk {
     /// It has something that is neither text nor known, and not blank.
     odd: bool,
     choices: usize,
+    names: usize,
 }
+
+/// Members of one chunk that are given the first answer's value; a chunk has five.
+const NAMES_MAX: usize = 8;
 
 impl Resumed {
     pub(super) fn new(resume: Resume, options: &Options) -> Self {
@@ -118,6 +122,11 @@ impl Resumed {
             cutter.keep();
             match (&*name, value) {
                 (_, Some(value)) => {
+                    seen.names += 1;
+                    if seen.names > NAMES_MAX {
+                        seen.diverged = true;
+                        return Ok(());
+                    }
                     let text = Bytes::copy_from_slice(value.as_bytes());
                     seen.edits.push(Edit { range: reader.skip()?, text });
                 }

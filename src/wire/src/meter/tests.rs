@@ -1,5 +1,7 @@
 //! Verdicts, counts and cuts, one case at a time and by chance.
 
+mod resumed;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::usage::Usage;
-use tokenroute_wire::meter::{Meter, Options, Reasoning, Verdict};
+use tokenroute_wire::meter::{Identity, Meter, Options, Reasoning, Verdict};
 use tokenroute_wire::sse::{Block, Piece, Scanner};
 
 /// Options of an ordinary chat.
@@ -34,6 +34,13 @@ pub(crate) struct Facts {
     pub(crate) done: bool,
     pub(crate) error: bool,
     pub(crate) malformed: u64,
+    pub(crate) malformed_run: u32,
+    /// What another target could go on from.
+    pub(crate) delivered: Option<String>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) usage_passed: bool,
+    pub(crate) repeating: bool,
+    pub(crate) suppressed: String,
 }
 
 /// What a client and the books get of an answer.
@@ -42,6 +49,8 @@ pub(crate) struct Relayed {
     pub(crate) out: Vec<u8>,
     /// Events that were told to wait.
     pub(crate) held: usize,
+    /// Whether the answer was told not to be the one that it should be the rest of.
+    pub(crate) diverged: bool,
     pub(crate) facts: Facts,
 }
 
@@ -51,6 +60,7 @@ struct Relay {
     held_events: usize,
     out: Vec<u8>,
     over: bool,
+    diverged: bool,
 }
 
 impl Relay {
@@ -81,6 +91,7 @@ impl Relay {
                 Verdict::Drop => continue,
                 Verdict::Diverged => {
                     self.over = true;
+                    self.diverged = true;
                     return;
                 }
             };
@@ -108,8 +119,14 @@ impl Relay {
             done: meter.done(),
             error: meter.error(),
             malformed: meter.malformed(),
+            malformed_run: meter.malformed_run(),
+            delivered: meter.resumable().map(|delivered| delivered.content.to_owned()),
+            identity: meter.identity().cloned(),
+            usage_passed: meter.usage_passed(),
+            repeating: meter.repeating(),
+            suppressed: meter.suppressed().to_owned(),
         };
-        Relayed { out: self.out, held: self.held_events, facts }
+        Relayed { out: self.out, held: self.held_events, diverged: self.diverged, facts }
     }
 }
 
@@ -120,6 +137,7 @@ fn relay(options: Options) -> Relay {
         held_events: 0,
         out: Vec::new(),
         over: false,
+        diverged: false,
     }
 }
 
