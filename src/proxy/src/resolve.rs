@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Addresses kept of one name.
 const ADDRESSES_MAX: usize = 16;
 
-/// Asks for the addresses of a name.
-type Lookup =
+/// Asks for the addresses of a name. An argument, so that tests can answer.
+pub(crate) type Lookup =
     dyn Fn(String, u16) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync;
 
 /// Every name that a snapshot uses. Outlives snapshots, so a reload forgets no address.
@@ -55,7 +55,7 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    fn new(lookup: Arc<Lookup>) -> Self {
+    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
         Self { hosts: Mutex::default(), lookup }
     }
 
@@ -228,15 +228,18 @@ impl Host {
     /// Starts a look-up, if there is none under way. It goes on whoever leaves meanwhile.
     fn ask(self: &Arc<Self>) {
         let host = Arc::clone(self);
-        tokio::spawn(async move {
-            let Ok(one) = host.asking.try_lock() else { return };
-            let lookup = (host.lookup)(host.name.clone(), host.port);
-            let found = tokio::time::timeout(LOOKUP_MAX, lookup).await;
-            host.note(found.ok().and_then(Result::ok).unwrap_or_default(), Instant::now());
-            // Who finds it locked until here is told.
-            drop(one);
-            host.asked.send_replace(());
-        });
+        tokio::spawn(async move { host.ask_now().await });
+    }
+
+    /// Looks the name up, unless somebody else does.
+    pub(crate) async fn ask_now(&self) {
+        let Ok(one) = self.asking.try_lock() else { return };
+        let lookup = (self.lookup)(self.name.clone(), self.port);
+        let found = tokio::time::timeout(LOOKUP_MAX, lookup).await;
+        self.note(found.ok().and_then(Result::ok).unwrap_or_default(), Instant::now());
+        // Who has found it locked until here is told.
+        drop(one);
+        self.asked.send_replace(());
     }
 
     /// Keeps what a look-up found. One that found nothing leaves the last good addresses in place.
@@ -250,5 +253,103 @@ impl Host {
             Known { addresses, found: Some(now), failed: None, forever: false }
         };
         self.known.store(Arc::new(known));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resolver whose look-ups give these addresses of 127.0.0.0/8, and how many there were.
+    fn resolver(last_bytes: &'static [u8]) -> (Resolver, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let lookup = move |_, port| -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok(loopback(last_bytes, port))
+            })
+        };
+        (Resolver::new(Arc::new(lookup)), count)
+    }
+
+    fn loopback(last_bytes: &[u8], port: u16) -> Vec<SocketAddr> {
+        last_bytes.iter().map(|last| SocketAddr::from(([127, 0, 0, *last], port))).collect()
+    }
+
+    #[tokio::test]
+    async fn literal_addresses_need_no_lookup() {
+        let (resolver, lookups) = resolver(&[]);
+        for (name, expected) in [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")] {
+            let addresses = resolver.host(name, 80).addresses().await.unwrap();
+            assert_eq!(addresses.all(), [expected.parse().unwrap()]);
+        }
+        assert_eq!(lookups.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_name_without_address_is_an_error_and_no_panic() {
+        let host = Resolver::default().host("no-such-host.invalid", 80);
+        assert_eq!(host.addresses().await.err(), Some(NoAddress));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_address_is_not_asked_for_each_call() {
+        let (resolver, lookups) = resolver(&[]);
+        for _ in 0..3 {
+            assert_eq!(resolver.host("a", 1).addresses().await.err(), Some(NoAddress));
+        }
+        assert_eq!(lookups.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn one_lookup_serves_all_who_wait() {
+        let (resolver, lookups) = resolver(&[1, 2]);
+        let host = resolver.host("a", 1);
+        let all = futures_util::future::join_all((0..20).map(|_| host.addresses())).await;
+        assert!(all.iter().all(|one| one.as_ref().unwrap().all() == loopback(&[1, 2], 1)));
+        assert_eq!(lookups.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn entries_are_shared() {
+        let (resolver, _) = resolver(&[]);
+        assert!(Arc::ptr_eq(&resolver.host("a", 1), &resolver.host("a", 1)));
+        assert_ne!(resolver.host("a", 1).number(), resolver.host("a", 2).number());
+    }
+
+    #[test]
+    fn addresses_are_renewed_in_time_and_the_last_good_ones_last_five_minutes() {
+        let (resolver, _) = resolver(&[]);
+        let (host, start) = (resolver.host("a", 1), Instant::now());
+        let plan = |seconds| host.known.load().plan(start + Duration::from_secs(seconds));
+        let good = |seconds| host.known.load().good(start + Duration::from_secs(seconds)).is_ok();
+        assert_eq!(plan(0), Plan::Wait(LOOKUP_MAX));
+        host.note(loopback(&[1], 1), start);
+        assert_eq!([plan(0), plan(29)], [Plan::Use; 2]);
+        assert_eq!([plan(30), plan(34)], [Plan::Renew; 2]);
+        // Nobody called for a while: the name is asked first, as the addresses may be others now.
+        assert_eq!([plan(35), plan(299)], [Plan::Wait(PATIENCE); 2]);
+        assert_eq!(plan(300), Plan::Wait(LOOKUP_MAX));
+        host.note(Vec::new(), start + Duration::from_secs(100));
+        assert_eq!([plan(100), plan(104)], [Plan::Use; 2]);
+        assert_eq!(plan(105), Plan::Wait(PATIENCE));
+        host.note(Vec::new(), start + Duration::from_secs(299));
+        assert_eq!([plan(300), plan(303)], [Plan::Fail; 2]);
+        assert_eq!(plan(304), Plan::Wait(LOOKUP_MAX));
+        assert!(good(299) && !good(300));
+        host.note(loopback(&[2], 1), start + Duration::from_secs(305));
+        assert_eq!(plan(306), Plan::Use);
+    }
+
+    #[test]
+    fn what_worked_is_remembered_while_it_is_there() {
+        let before = Arc::new(Addresses::new(loopback(&[1, 2, 3], 1)));
+        before.worked(1);
+        assert!(Arc::ptr_eq(&before.renewed(loopback(&[3, 2, 1], 1)), &before));
+        let fewer = before.renewed(loopback(&[4, 3, 2], 1));
+        assert_eq!((fewer.first(), fewer.all()), (2, &*loopback(&[4, 3, 2], 1)));
+        assert_eq!(fewer.renewed(loopback(&[5, 6], 1)).first(), 0);
     }
 }

@@ -13,8 +13,8 @@ use tokenroute_domain::routing::Failure;
 use crate::resolve::Addresses;
 use crate::snapshot::Provider;
 
-/// Addresses that one call tries: with more, none would get enough of the deadline.
-const DIALED_MAX: usize = 3;
+/// Into how many shares what is left of the deadline is cut, one for each address that follows.
+const SHARES_MAX: usize = 3;
 
 /// What to connect to: one peer for each address.
 pub(crate) struct Peers {
@@ -83,10 +83,11 @@ impl Peers {
         transport: &TransportConnector,
         until: Instant,
     ) -> Result<(Stream, &Peer), Failure> {
-        let mut left = self.peers.len().min(DIALED_MAX);
-        for (place, peer) in self.in_turn().take(DIALED_MAX) {
+        let mut left = self.peers.len();
+        for (place, peer) in self.in_turn() {
             let rest = until.saturating_duration_since(Instant::now());
-            let share = rest.checked_div(u32::try_from(left).unwrap_or(1)).unwrap_or(rest);
+            let shares = u32::try_from(left.min(SHARES_MAX)).unwrap_or(1);
+            let share = rest.checked_div(shares).unwrap_or(rest);
             left = left.saturating_sub(1);
             if let Ok(Ok(stream)) = timeout(share, transport.new_stream(&peer.http)).await {
                 self.addresses.worked(place);

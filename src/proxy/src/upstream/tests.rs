@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +14,10 @@ use tokenroute_domain::routing::Failure;
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{Connector, Exchange};
+use super::{Connector, Exchange, Unused};
 use crate::resolve::Resolver;
 use crate::snapshot::{Deadlines, OnDisconnect, Provider, ProviderSettings};
 
@@ -206,37 +206,38 @@ async fn exchanges_share_a_connection_up_to_what_the_provider_allows() {
     finish(&connector, fresh).await;
 }
 
+/// Sends so many bytes in frames of one size, as far as the other side takes them.
+async fn pour(body: &mut h2::SendStream<Bytes>, bytes: usize, frame_bytes: usize) {
+    let frame = Bytes::from(vec![b'x'; frame_bytes]);
+    for _ in 0..bytes / frame_bytes {
+        body.reserve_capacity(frame_bytes);
+        while body.capacity() < frame_bytes {
+            poll_fn(|context| body.poll_capacity(context)).await.unwrap().unwrap();
+        }
+        body.send_data(frame.clone(), false).unwrap();
+    }
+}
+
 #[tokio::test]
-async fn a_reader_that_stalls_holds_back_nobody() {
+async fn readers_that_stall_hold_back_nobody() {
     let (listener, address) = listen().await;
     let mut requests = serve(listener, h2::server::Builder::new(), usize::MAX);
     let (connector, provider) = (Connector::new(), provider(address, true));
-    // Every stream but one has a reader that does not read, and a provider that sends small frames.
-    let mut stalled = Vec::new();
+    // Every stream but one has a window full of small frames that nobody reads.
+    let (mut stalled, mut pouring) = (Vec::new(), Vec::new());
     for _ in 0..99 {
         stalled.push(send(&connector, &provider, true).await);
         let (_, mut to, number) = requests.recv().await.unwrap();
         assert_eq!(number, 0);
         let mut body = respond(&mut to);
-        let (full, mut filled) = mpsc::channel::<()>(1);
-        tokio::spawn(async move {
-            let event = Bytes::from(vec![b'x'; 64]);
-            loop {
-                body.reserve_capacity(event.len());
-                while body.capacity() < event.len() {
-                    let more = poll_fn(|context| body.poll_capacity(context));
-                    if tokio::time::timeout(Duration::from_millis(50), more).await.is_err() {
-                        drop(full.clone());
-                        return full.send(()).await.map(|()| std::future::pending::<()>());
-                    }
-                }
-                body.send_data(event.clone(), false).unwrap();
-            }
-        });
-        stalled.last_mut().unwrap().head().await.unwrap();
-        if stalled.len() % 33 == 0 {
-            filled.recv().await.unwrap();
-        }
+        pouring.push(tokio::spawn(async move {
+            pour(&mut body, 128 * 1024, 64).await;
+            body
+        }));
+    }
+    let mut bodies = Vec::new();
+    for poured in pouring {
+        bodies.push(poured.await.unwrap());
     }
     let mut exchange = send(&connector, &provider, true).await;
     let (_, mut to, number) = requests.recv().await.unwrap();
@@ -244,23 +245,21 @@ async fn a_reader_that_stalls_holds_back_nobody() {
     let mut body = respond(&mut to);
     assert_eq!(exchange.head().await.unwrap().status, 200);
     // Many times its window: it opens again as far as it is read.
-    for _ in 0..64 {
-        let part = Bytes::from(vec![b'y'; 32 * 1024]);
-        let mut left = part.len();
-        body.reserve_capacity(left);
-        while body.capacity() < left {
-            poll_fn(|context| body.poll_capacity(context)).await.unwrap().unwrap();
-        }
-        body.send_data(part, false).unwrap();
-        while left > 0 {
-            left -= exchange.read().await.unwrap().unwrap().len();
-        }
+    let bytes = 2 * 1024 * 1024;
+    let poured = tokio::spawn(async move {
+        pour(&mut body, bytes, 1024).await;
+        body.send_data(Bytes::new(), true).unwrap();
+    });
+    let mut read = 0;
+    while let Some(part) = exchange.read().await.unwrap() {
+        read += part.len();
     }
-    body.send_data(Bytes::new(), true).unwrap();
-    assert_eq!(exchange.read().await, Ok(None));
+    assert_eq!(read, bytes);
     assert!(exchange.is_done());
+    poured.await.unwrap();
     for mut one in stalled {
-        assert!(one.read().await.is_ok());
+        one.head().await.unwrap();
+        assert!(one.read().await.unwrap().is_some());
     }
 }
 
@@ -399,6 +398,121 @@ async fn an_unpooled_connector_keeps_nothing() {
     let mut requests = serve(listener, h2::server::Builder::new(), usize::MAX);
     let (connector, provider) = (Connector::unpooled(), provider(address, true));
     for expected in 0..3 {
+        let exchange = send(&connector, &provider, true).await;
+        let (_, to, number) = requests.recv().await.unwrap();
+        assert_eq!(number, expected);
+        answer(to);
+        finish(&connector, exchange).await;
+    }
+}
+
+/// A provider at several addresses of 127.0.0.0/8, which can change.
+fn provider_at_all(
+    last_bytes: &Arc<Mutex<Vec<u8>>>,
+    (port, http2): (u16, bool),
+) -> (Resolver, Arc<Provider>) {
+    let last_bytes = Arc::clone(last_bytes);
+    let resolver = Resolver::new(Arc::new(move |_, port| {
+        let all = last_bytes.lock().unwrap().clone();
+        let all = all.into_iter().map(|last| SocketAddr::from(([127, 0, 0, last], port))).collect();
+        Box::pin(std::future::ready(Ok(all)))
+    }));
+    let provider = provider_at(&resolver, ("provider.test", port), http2);
+    (resolver, provider)
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_is_passed_over_and_remembered() {
+    let (listener, address) = listen().await;
+    let addresses = Arc::new(Mutex::new(vec![6, 5, 4, 3, 2, 1]));
+    let (_, provider) = provider_at_all(&addresses, (address.port(), false));
+    let connector = Connector::new();
+    for _ in 0..2 {
+        let connected = connector.connect(&provider, true, WITHIN).await;
+        assert!(connected.is_ok());
+        let (_, from) = listener.accept().await.unwrap();
+        assert!(from.ip().is_loopback());
+        assert_eq!(provider.host.addresses().await.unwrap().first(), 5);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_there_at_any_address() {
+    let port = listen().await.1.port();
+    let addresses = Arc::new(Mutex::new(vec![1, 2, 3, 4]));
+    let (_, provider) = provider_at_all(&addresses, (port, false));
+    let failed = Connector::new().connect(&provider, true, WITHIN).await;
+    assert_eq!(failed.err(), Some(Failure::Connect));
+}
+
+/// An address that lets connections come and never takes one.
+async fn black_hole(port: u16) -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 9], port))).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    let short = Duration::from_millis(100);
+    while let Ok(stream) =
+        tokio::time::timeout(short, TcpStream::connect(listener.local_addr().unwrap())).await
+    {
+        waiting.push(stream.unwrap());
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn an_address_that_is_silent_costs_its_share_of_the_deadline() {
+    let (_listener, address) = listen().await;
+    let _hole = black_hole(address.port()).await;
+    let addresses = Arc::new(Mutex::new(vec![9, 1]));
+    let (_, provider) = provider_at_all(&addresses, (address.port(), false));
+    let connector = Connector::new();
+    let within = Duration::from_millis(600);
+    assert!(connector.connect(&provider, true, within).await.is_ok());
+    // The other one is tried first from then on.
+    assert!(connector.connect(&provider, true, Duration::from_millis(200)).await.is_ok());
+    *addresses.lock().unwrap() = vec![9];
+    let (_, provider) = provider_at_all(&addresses, (address.port(), false));
+    let failed = connector.connect(&provider, true, Duration::from_millis(50)).await;
+    assert_eq!(failed.err(), Some(Failure::Connect));
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_any_address_is_used() {
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                loop {
+                    read_request(&mut stream).await;
+                    let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                    stream.write_all(whole).await.unwrap();
+                }
+            });
+        }
+    });
+    let addresses = Arc::new(Mutex::new(vec![1, 2]));
+    let (_, provider) = provider_at_all(&addresses, (address.port(), false));
+    let connector = Connector::new();
+    let first = send(&connector, &provider, true).await;
+    finish(&connector, first).await;
+    provider.host.addresses().await.unwrap().worked(1);
+    let again = connector.connect(&provider, true, WITHIN).await.unwrap();
+    assert!(matches!(again.wire, Unused::Http1(ref connection) if connection.reused));
+}
+
+#[tokio::test]
+async fn a_connection_to_an_address_that_is_gone_takes_no_more() {
+    let listener = TcpListener::bind(("0.0.0.0", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut requests = serve(listener, h2::server::Builder::new(), usize::MAX);
+    let addresses = Arc::new(Mutex::new(vec![1]));
+    let (_, provider) = provider_at_all(&addresses, (port, true));
+    let connector = Connector::new();
+    for (last, expected) in [(1, 0), (1, 0), (2, 1), (2, 1)] {
+        *addresses.lock().unwrap() = vec![last];
+        provider.host.ask_now().await;
         let exchange = send(&connector, &provider, true).await;
         let (_, to, number) = requests.recv().await.unwrap();
         assert_eq!(number, expected);
