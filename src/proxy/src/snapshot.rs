@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
@@ -20,6 +18,7 @@ use tokenroute_wire::request::PrefillForm;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::resolve::{Host, Resolver};
 use crate::targets::{Target, Targets};
+use crate::upstream::Peers;
 
 /// What a snapshot is made of; everything in it has been checked.
 #[derive(Debug)]
@@ -266,8 +265,8 @@ pub(crate) struct Provider {
     /// Everything of a request's head that no call changes. Holds the credential: never shown.
     heads: [Bytes; 3],
     credential: Option<SecretString>,
-    /// What the connector wants to know, made once for an address.
-    pub(crate) peer: ArcSwapOption<(SocketAddr, Arc<HttpPeer>)>,
+    /// What the connector wants to know, made once for its addresses.
+    pub(crate) peers: ArcSwapOption<Peers>,
 }
 
 impl fmt::Debug for Provider {
@@ -277,7 +276,7 @@ impl fmt::Debug for Provider {
 }
 
 impl Provider {
-    fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
+    pub(crate) fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
         let head = |path: &str| Bytes::from(request_head(&settings, path));
         let heads = [head("/chat/completions"), head("/completions"), head("/embeddings")];
         Self {
@@ -295,7 +294,7 @@ impl Provider {
             name: settings.name,
             heads,
             credential: settings.credential,
-            peer: ArcSwapOption::empty(),
+            peers: ArcSwapOption::empty(),
         }
     }
 
