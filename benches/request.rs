@@ -9,7 +9,12 @@ use tokenroute_wire::request::{Change, Frames, Scanner, Splicer};
 /// Bytes of a frame, as one read of a connection gives them.
 const FRAME_BYTES: usize = 64 * 1024;
 
-const CHANGE: Change<'_> = Change { model: "gpt-5-mini-2025-08-07", include_usage: true };
+const CHANGE: Change<'_> = Change {
+    model: "gpt-5-mini-2025-08-07",
+    include_usage: true,
+    prefill: None,
+    output_tokens_max: None,
+};
 
 /// A chat body of about `len` bytes, its model last as SDKs write it.
 fn chat(sentence: &str, len: usize) -> Bytes {

@@ -29,8 +29,10 @@ fn meter(strip_usage: bool) -> Meter {
     Meter::new(Options {
         endpoint: Endpoint::ChatCompletions,
         strip_usage,
+        client_usage: !strip_usage,
         reasoning: Reasoning::Inside,
         text_bytes_max: 1024 * 1024,
+        resume: None,
     })
 }
 
@@ -88,7 +90,7 @@ fn measure_body(criterion: &mut Criterion) {
     group.bench_function("2 MB of embeddings", |bencher| {
         bencher.iter(|| {
             let mut meter = meter(false);
-            body.as_bytes().chunks(64 * 1024).for_each(|part| meter.body(black_box(part)));
+            body.as_bytes().chunks(64 * 1024).for_each(|part| drop(meter.body(black_box(part))));
             meter.finish();
             meter.usage()
         });

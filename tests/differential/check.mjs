@@ -7,7 +7,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 
-const COUNTS = ["max_tokens", "max_completion_tokens", "n", "best_of"];
+const CAPS = ["max_tokens", "max_completion_tokens"];
+const COUNTS = [...CAPS, "n", "best_of"];
+const CONTINUE = { continue_final_message: true, add_generation_prompt: false };
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 function parse(bytes) {
@@ -45,7 +47,13 @@ function countDiffers(value, ours) {
   return ours !== "other" && !Object.is(value, Number(ours));
 }
 
+// A key as readers see it that match keys whatever their case.
+const fold = (key) =>
+  key.replace(/[A-Z]/g, (letter) => letter.toLowerCase()).replace(/\u017f/g, "s").replace(/\u212a/g, "k");
+
 function findDifference(document, found) {
+  const list = Array.isArray(document.messages) ? { empty: document.messages.length === 0 } : null;
+  if (!isDeepStrictEqual(list, found.messages)) return `messages is ${JSON.stringify(list)}`;
   const describe = { model: describeModel, stream: describeFlag, stream_options: describeOptions };
   for (const [key, write] of Object.entries(describe)) {
     const theirs = has(document, key) ? write(document[key]) : null;
@@ -64,6 +72,21 @@ function findDifference(document, found) {
 function expected(document, found) {
   const copy = Object.assign(Object.create(null), document);
   if (has(document, "model")) copy.model = found.upstream_model;
+  if (found.output_tokens_max !== null) {
+    const given = CAPS.filter((key) => /^[0-9]+$/.test(found[key] ?? ""));
+    for (const key of given) copy[key] = found.output_tokens_max;
+  }
+  if (found.messages && found.prefill) {
+    const { text, form } = found.prefill;
+    const marked = form === "prefix" || form === "partial" ? { [form]: true } : {};
+    copy.messages = [...document.messages, { role: "assistant", content: text, ...marked }];
+    if (form === "continue") {
+      const keys = Object.keys(document).map(fold);
+      for (const [key, value] of Object.entries(CONTINUE)) {
+        if (!keys.includes(key)) copy[key] = value;
+      }
+    }
+  }
   if (!found.include_usage || document.stream !== true) return copy;
   const options = has(document, "stream_options") ? document.stream_options : null;
   if (options === null) {

@@ -10,9 +10,11 @@ import struct
 
 DEPTH_MAX = 64
 MEMBER_BYTES_MAX = 4096
-COUNTS = ["max_tokens", "max_completion_tokens", "n", "best_of"]
-TOP = ["model", "stream", "stream_options", *COUNTS]
+CAPS = ["max_tokens", "max_completion_tokens"]
+COUNTS = [*CAPS, "n", "best_of"]
+TOP = ["model", "stream", "stream_options", "messages", *COUNTS]
 INNER = ["include_usage"]
+CONTINUE = [("continue_final_message", True), ("add_generation_prompt", False)]
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -164,7 +166,21 @@ def check_count(value, ours, key):
         expect(ours == "other", f"{key} is no count")
 
 
+def values_like(document, names):
+    """The values of all members that some reader would take for one of these."""
+    return [value for name, value in document if fold(name) in names]
+
+
 def check_facts(document, found):
+    messages = document.last("messages")
+    is_list = messages and isinstance(messages.value, list) and not isinstance(messages.value, Pairs)
+    theirs = {"empty": not messages.value} if is_list else None
+    expect(theirs == found["messages"], f"messages is {theirs!r}")
+    tools = values_like(document, ["tools", "functions"])
+    theirs = any(value is not None and value not in ([], Pairs()) for value in tools)
+    expect(theirs == found["tools"], f"tools is {theirs!r}")
+    theirs = any(value is True for value in values_like(document, ["logprobs"]))
+    expect(theirs == found["logprobs"], f"logprobs is {theirs!r}")
     for key, describe in [
         ("model", describe_model),
         ("stream", describe_flag),
@@ -185,17 +201,29 @@ def expected_members(document, found):
     """The top-level members that the upstream should see, but for the order of added ones."""
     stream, options = document.last("stream"), document.last("stream_options")
     asks = found["include_usage"] and stream is not None and stream.value is True
-    members = [
-        (name, found["upstream_model"] if name == "model" else value) for name, value in document
-    ]
-    if not asks:
-        return members
-    if options is None:
-        return [*members, ("stream_options", Pairs([("include_usage", True)]))]
-    return [
-        (name, expected_options(value) if name == "stream_options" else value)
-        for name, value in members
-    ]
+    members = [(name, expected_value(name, value, found, asks)) for name, value in document]
+    if asks and options is None:
+        members.append(("stream_options", Pairs([("include_usage", True)])))
+    if found["messages"] and found["prefill"] and found["prefill"]["form"] == "continue":
+        members += [(name, value) for name, value in CONTINUE if not values_like(document, [name])]
+    return members
+
+
+def expected_value(name, value, found, asks_usage):
+    """What the upstream should see in the place of a top-level member's value."""
+    if name == "model":
+        return found["upstream_model"]
+    if name == "stream_options" and asks_usage:
+        return expected_options(value)
+    tokens = found["output_tokens_max"]
+    if name in CAPS and tokens is not None and (found[name] or "").isdecimal():
+        return tokens
+    if name == "messages" and found["messages"] and found["prefill"]:
+        message = [("role", "assistant"), ("content", found["prefill"]["text"])]
+        if found["prefill"]["form"] in ("prefix", "partial"):
+            message.append((found["prefill"]["form"], True))
+        return [*value, Pairs(message)]
+    return value
 
 
 def expected_options(value):

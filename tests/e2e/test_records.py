@@ -176,6 +176,7 @@ def test_counts_and_cost_of_an_answer(gateway):
     assert (record["model"], record["target"], record["streamed"]) == ("box/echo", "box/echo", 0)
     attempts = json.loads(record["attempts"])
     assert len(attempts) == 1 and attempts[0]["result"] == "ok" and attempts[0]["status"] == 200
+    assert attempts[0]["why"] == "chosen" and attempts[0]["house_cost"] == record["house_cost"] == 0
     assert abs(record["started"] / 1e6 - time.time()) < 60
 
 

@@ -42,7 +42,7 @@ STREAMS = [
     "big-event-300000+words-9", "usage-always+words-9", "usage-every-chunk+words-9", "usage-last-content+words-9",
     "no-usage+words-9", "role-only-first+words-3", "no-length+words-9", "informational+words-9",
     "usage-forms-anthropic", "usage-forms-deepseek", "usage-forms-gemini", "usage-forms-groq", "usage-forms-moonshot",
-    "usage-forms-openrouter", "usage-forms-vllm", "usage-forms-xai", "usage-forms-zai", "garbage-at-3+words-9",
+    "usage-forms-openrouter", "usage-forms-vllm", "usage-forms-xai", "usage-forms-zai",
     "usage-negative+words-9", "usage-huge+words-9", "usage-text+words-9", "usage-float+words-9", "gzip+words-9",
 ]
 
@@ -112,10 +112,19 @@ def test_a_cut_stream_never_looks_complete(shared, fault):
     assert 0 < record["output"] < 20
 
 
-def test_a_stream_that_ends_without_done_is_passed_as_it_is(shared, provider):
-    """Some providers never send [DONE]: an answer with its finish reason is complete, and nothing is added."""
+def test_a_stream_without_done_is_given_one(shared, provider):
+    """An answer with its finish reason is complete: it is ended as every client expects."""
     through, plain = both(shared, provider, "no-done+words-9", **WITH_USAGE)
-    assert through.body == plain.body
+    assert through.complete and through.body == plain.body + b"data: [DONE]\n\n"
+    assert shared.record(through.header("x-request-id"))["outcome"] == "answered"
+
+
+def test_an_event_that_is_no_json_is_left_out(shared, provider):
+    through, plain = both(shared, provider, "garbage-at-3+words-9", **WITH_USAGE)
+    events = plain.body.split(b"\n\n")
+    sound = [event for event in events if event in (b"", b"data: [DONE]") or event.startswith(b'data: {"id"')]
+    assert len(sound) == len(events) - 1
+    assert through.complete and through.body == b"\n\n".join(sound)
 
 
 def test_a_cut_json_body_never_looks_complete(shared):

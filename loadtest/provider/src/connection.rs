@@ -61,7 +61,7 @@ pub(crate) async fn run(stream: TcpStream, state: Arc<State>) {
             }
             Ok(Next::Reset) => {
                 // A socket that refuses it is closed already.
-                drop(wire.arm_reset());
+                drop(wire.arm_reset().await);
                 return;
             }
             Err(Gone) => return,

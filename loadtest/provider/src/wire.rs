@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes that a client may send ahead while an answer is being written; beyond it they stay in the kernel.
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
+/// Time for written bytes to arrive on the same host before a reset.
+const ARRIVAL: Duration = Duration::from_millis(30);
 /// Longest that a fault holds a connection open.
 pub(crate) const HANG_MAX: Duration = Duration::from_hours(1);
 
@@ -94,8 +96,10 @@ impl Wire {
         self.stream.shutdown().await.map_err(gone)
     }
 
-    /// Makes the coming close a reset, what was written and has not left the host included.
-    pub(crate) fn arm_reset(&self) -> Result<(), Gone> {
+    /// Makes the coming close a reset. What was written has time to arrive before: a reset forgets what
+    /// is still on its way, and a test could not tell what the other side was given.
+    pub(crate) async fn arm_reset(&self) -> Result<(), Gone> {
+        tokio::time::sleep(ARRIVAL).await;
         self.stream.set_zero_linger().map_err(gone)
     }
 }

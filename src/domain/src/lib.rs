@@ -4,7 +4,9 @@
 //! time and chance are arguments. It knows neither JSON nor HTTP. `tests/tidy.rs` holds this.
 
 pub mod admission;
+pub mod breaker;
 pub mod catalog;
+pub mod hedge;
 pub mod id;
 pub mod key;
 pub mod money;

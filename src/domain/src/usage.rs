@@ -37,6 +37,43 @@ impl Usage {
             .saturating_add(self.input_image)
     }
 
+    /// The input tokens alone.
+    #[must_use]
+    pub fn inputs(&self) -> Self {
+        Self { output: 0, output_reasoning: 0, output_audio: 0, output_image: 0, ..*self }
+    }
+
+    /// The output tokens alone.
+    #[must_use]
+    pub fn outputs(&self) -> Self {
+        Self {
+            output: self.output,
+            output_reasoning: self.output_reasoning,
+            output_audio: self.output_audio,
+            output_image: self.output_image,
+            ..Self::default()
+        }
+    }
+
+    /// Both together, kind by kind.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            input_cache_read: self.input_cache_read.saturating_add(other.input_cache_read),
+            input_cache_write: self.input_cache_write.saturating_add(other.input_cache_write),
+            input_cache_write_long: self
+                .input_cache_write_long
+                .saturating_add(other.input_cache_write_long),
+            input_audio: self.input_audio.saturating_add(other.input_audio),
+            input_image: self.input_image.saturating_add(other.input_image),
+            output: self.output.saturating_add(other.output),
+            output_reasoning: self.output_reasoning.saturating_add(other.output_reasoning),
+            output_audio: self.output_audio.saturating_add(other.output_audio),
+            output_image: self.output_image.saturating_add(other.output_image),
+        }
+    }
+
     /// All output tokens together, as an OpenAI `completion_tokens` counts them.
     pub const fn output_total(&self) -> u64 {
         self.output

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenroute_domain::catalog::{Route, Target};
+use tokenroute_domain::catalog::Route;
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::key::SharedKey;
-use tokenroute_domain::money::{NanoUsd, Price};
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
-use tokenroute_wire::meter::Meter;
+use tokenroute_wire::meter::{Meter, prompt_text};
 
+use crate::account::{Account, Count, Part};
 use crate::clock;
-use crate::estimate::{Estimator, Job};
+use crate::estimate::{Estimator, PROMPT_BYTES_MAX};
 use crate::lifecycle::{InFlight, Lifecycle};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::outbox::{Outbox, Slot};
-use crate::request::Prompt;
+use crate::request::Request;
 
 /// What a call needs to leave its record.
 #[derive(Debug)]
@@ -40,12 +41,11 @@ pub(crate) struct Call {
     /// The HTTP status sent to the client; 0 before.
     pub(crate) status: u16,
     pub(crate) streamed: bool,
-    /// Counts what the provider answers; present once it has begun to.
-    pub(crate) meter: Option<Meter>,
-    /// The request, for counting its tokens if nobody else does.
-    pub(crate) prompt: Option<Prompt>,
+    /// What targets have done for it.
+    pub(crate) account: Account,
+    /// The request, for going on elsewhere and for counting its tokens if nobody else does.
+    pub(crate) request: Option<Request>,
     route: Option<(Arc<Route>, Option<Arc<RouteMetrics>>)>,
-    target: Option<(Arc<str>, Option<Price>)>,
     ending: Option<(Outcome, Option<&'static str>)>,
     first_token_micros: Option<u64>,
     clock: Instant,
@@ -66,10 +66,9 @@ impl Call {
             attempts: Vec::new(),
             status: 0,
             streamed: false,
-            meter: None,
-            prompt: None,
+            account: Account::default(),
+            request: None,
             route: None,
-            target: None,
             ending: None,
             first_token_micros: None,
             clock: Instant::now(),
@@ -99,10 +98,19 @@ impl Call {
         self.route = Some((route, metrics));
     }
 
-    /// Takes note of an attempt; one that did is the target of the record.
-    pub(crate) fn attempted(&mut self, target: &Target, attempt: Attempt) {
-        self.target = Some((Arc::clone(&target.name), target.price));
+    /// Takes note of an attempt and tells its place among all.
+    pub(crate) fn attempted(&mut self, attempt: Attempt) -> usize {
         self.attempts.push(attempt);
+        self.attempts.len().saturating_sub(1)
+    }
+
+    /// Takes note that an attempt whose answer had begun did not do after all.
+    pub(crate) fn broke(&mut self, failure: Failure) {
+        self.failed(failure);
+        let attempt = self.account.spoken.last().map(|part| part.attempt);
+        if let Some(attempt) = attempt.and_then(|place| self.attempts.get_mut(place)) {
+            attempt.result = failure.as_str();
+        }
     }
 
     /// Counts an attempt that did not do.
@@ -110,9 +118,45 @@ impl Call {
         self.ledger.metrics.failed(failure);
     }
 
+    /// Commits the call to an answer: what its meter reads is delivered from here on.
+    pub(crate) fn commit(&mut self, part: Part) {
+        self.account.spoken.push(part);
+    }
+
+    /// The meter of the answer that is delivered now.
+    pub(crate) fn meter(&mut self) -> Option<&mut Meter> {
+        self.account.spoken.last_mut().map(|part| &mut part.meter)
+    }
+
     /// The name of the last target tried.
     pub(crate) fn target(&self) -> Option<&Arc<str>> {
-        self.target.as_ref().map(|(name, _)| name)
+        self.attempts.last().map(|attempt| &attempt.target)
+    }
+
+    /// Calls in flight on this edge.
+    pub(crate) fn calls(&self) -> usize {
+        self.ledger.lifecycle.calls()
+    }
+
+    /// The edge's own count of a text's tokens; `None` if it takes too long.
+    pub(crate) async fn count_tokens(&self, text: String) -> Option<u64> {
+        self.ledger.estimator.count_text(text).await
+    }
+
+    /// Counts an answer that broke off, and whether another target went on with it.
+    pub(crate) fn recovered(&self, did: bool) {
+        self.ledger.metrics.recovered(did);
+    }
+
+    /// The edge's own count of what was asked and delivered, for a client that wants to know.
+    pub(crate) async fn estimate(&self) -> Option<Usage> {
+        let mut prompt = String::new();
+        let request = self.request.as_ref()?;
+        prompt_text(request.frames.parts(), &mut prompt, PROMPT_BYTES_MAX);
+        let said: String = self.account.spoken.iter().map(|part| part.meter.text()).collect();
+        let input = self.count_tokens(prompt).await?;
+        let output = self.count_tokens(said).await?;
+        Some(Usage { input, output, ..Usage::default() })
     }
 
     /// Takes note that the first semantic token has arrived.
@@ -164,22 +208,25 @@ impl Drop for Call {
             self.ledger.metrics.calls_without_slot.inc();
             return;
         };
+        let mut account = std::mem::take(&mut self.account);
+        for part in account.spoken.iter_mut().chain(&mut account.lost) {
+            part.meter.finish();
+            if part.meter.suspect() {
+                self.ledger.metrics.usage_suspect.inc();
+            }
+            self.ledger.metrics.events_malformed.inc_by(part.meter.malformed());
+        }
         let settlement = Settlement {
             record: self.record(),
             slot,
-            price: self.target.as_ref().and_then(|(_, price)| *price),
+            account,
             route: self.route.take().and_then(|(_, metrics)| metrics),
             metrics: self.ledger.metrics.clone(),
         };
-        let Some(mut meter) = self.meter.take() else { return settlement.settle(None) };
-        meter.finish();
-        if meter.suspect() {
-            self.ledger.metrics.usage_suspect.inc();
-        }
-        self.ledger.metrics.events_malformed.inc_by(meter.malformed());
-        match meter.usage() {
-            Some(usage) => settlement.settle(Some((usage, UsageSource::Provider))),
-            None => self.ledger.estimator.count(Job::new(settlement, &meter, self.prompt.take())),
+        if settlement.account.is_reported() {
+            settlement.settle(&Nothing);
+        } else {
+            self.ledger.estimator.settle(settlement, self.request.take());
         }
     }
 }
@@ -188,33 +235,42 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A record that lacks only its usage and its cost.
+/// A record that lacks only its usage and its costs.
 #[derive(Debug)]
 pub(crate) struct Settlement {
     record: Record,
     slot: Slot,
-    price: Option<Price>,
+    account: Account,
     route: Option<Arc<RouteMetrics>>,
     metrics: Metrics,
 }
 
 impl Settlement {
-    /// Puts a price on the usage and sends the record.
-    pub(crate) fn settle(self, usage: Option<(Usage, UsageSource)>) {
-        let Self { mut record, slot, price, route, metrics } = self;
-        if let Some((usage, source)) = usage {
-            record.usage = usage;
-            record.usage_source = source;
-            // A charge beyond what an account can hold is kept at that bound, not lost.
-            record.cost = price
-                .map_or(NanoUsd::ZERO, |price| price.charge(&usage).unwrap_or(NanoUsd(i64::MAX)));
-            if source == UsageSource::Estimated {
-                metrics.usage_estimated.inc();
-            }
+    /// Puts a price on what was done and sends the record.
+    pub(crate) fn settle(self, count: &dyn Count) {
+        let Self { mut record, slot, account, route, metrics } = self;
+        if !account.is_empty() {
+            account.settle(&mut record, count);
+        }
+        if record.usage_source == UsageSource::Estimated {
+            metrics.usage_estimated.inc();
         }
         metrics.ended(&record, route.as_deref());
         log(&record);
         slot.send(record);
+    }
+}
+
+/// For what providers have told: there is nothing to count.
+struct Nothing;
+
+impl Count for Nothing {
+    fn text(&self, _: &str, _: u64) -> u64 {
+        0
+    }
+
+    fn prompt(&self) -> u64 {
+        0
     }
 }
 

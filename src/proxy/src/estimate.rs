@@ -2,18 +2,24 @@
 //! stream waits for it.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
-use tokenroute_domain::usage::{Usage, UsageSource};
-use tokenroute_wire::meter::{Meter, prompt_text};
+use pingora_timeout::timeout;
+use tokenroute_wire::meter::prompt_text;
+use tokio::sync::oneshot;
 
+use crate::account::Count;
 use crate::call::Settlement;
-use crate::request::Prompt;
+use crate::request::Request;
 
 /// Bytes of a prompt that are counted; what lies beyond is counted in proportion.
-const PROMPT_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const PROMPT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of text in a token where the tokenizer cannot be asked: a cautious ratio for English.
 const BYTES_PER_TOKEN: u64 = 4;
+/// How long a call in flight waits for a count.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Hands answers to the counting thread.
 #[derive(Clone)]
 pub(crate) struct Estimator {
@@ -26,33 +32,46 @@ impl fmt::Debug for Estimator {
     }
 }
 
-/// One answer to count.
-pub(crate) struct Job {
-    settlement: Settlement,
-    output: String,
-    output_bytes: u64,
-    prompt: Option<Prompt>,
+/// What is to be counted.
+enum Job {
+    /// A call that is over, and its request.
+    Settle(Box<(Settlement, Option<Request>)>),
+    /// A text of a call in flight.
+    Text(String, oneshot::Sender<u64>),
 }
 
 impl Job {
-    pub(crate) fn new(settlement: Settlement, meter: &Meter, prompt: Option<Prompt>) -> Self {
-        let output = meter.text().to_owned();
-        Self { settlement, output, output_bytes: meter.text_bytes_total(), prompt }
+    fn run(self, tokens: &dyn Fn(&str) -> u64) {
+        match self {
+            Self::Settle(over) => {
+                let (settlement, request) = *over;
+                settlement.settle(&Counting { tokens, request: request.as_ref() });
+            }
+            Self::Text(text, answer) => {
+                // Who asked may have stopped waiting.
+                let _waiting = answer.send(tokens(&text));
+            }
+        }
+    }
+}
+
+/// Counts with a tokenizer.
+struct Counting<'a> {
+    tokens: &'a dyn Fn(&str) -> u64,
+    request: Option<&'a Request>,
+}
+
+impl Count for Counting<'_> {
+    fn text(&self, kept: &str, bytes_total: u64) -> u64 {
+        in_proportion((self.tokens)(kept), kept.len(), bytes_total)
     }
 
-    /// Counts and settles.
-    fn run(self, count: impl Fn(&str) -> u64) {
+    fn prompt(&self) -> u64 {
         let mut prompt = String::new();
-        let prompt_bytes = self
-            .prompt
-            .as_ref()
-            .map_or(0, |kept| prompt_text(kept.frames.parts(), &mut prompt, PROMPT_BYTES_MAX));
-        let usage = Usage {
-            input: in_proportion(count(&prompt), prompt.len(), prompt_bytes),
-            output: in_proportion(count(&self.output), self.output.len(), self.output_bytes),
-            ..Usage::default()
-        };
-        self.settlement.settle(Some((usage, UsageSource::Estimated)));
+        let bytes_total = self.request.map_or(0, |request| {
+            prompt_text(request.frames.parts(), &mut prompt, PROMPT_BYTES_MAX)
+        });
+        self.text(&prompt, bytes_total)
     }
 }
 
@@ -75,12 +94,25 @@ impl Estimator {
         Ok(Self { jobs })
     }
 
-    /// Counts an answer and settles it, later.
-    pub(crate) fn count(&self, job: Job) {
-        if let Err(returned) = self.jobs.try_send(job) {
-            use std::sync::mpsc::TrySendError::{Disconnected, Full};
-            let (Full(job) | Disconnected(job)) = returned;
-            job.run(|text| u64::try_from(text.len()).unwrap_or_default().div_ceil(BYTES_PER_TOKEN));
+    /// Counts what a call's providers have not told and settles it, later.
+    pub(crate) fn settle(&self, settlement: Settlement, request: Option<Request>) {
+        self.hand_over(Job::Settle(Box::new((settlement, request))));
+    }
+
+    /// Tokens of a text; `None` if the thread is too busy.
+    pub(crate) async fn count_text(&self, text: String) -> Option<u64> {
+        let (answer, counted) = oneshot::channel();
+        self.hand_over(Job::Text(text, answer));
+        timeout(WAIT_MAX, counted).await.ok()?.ok()
+    }
+
+    fn hand_over(&self, job: Job) {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(job)
+        {
+            job.run(&|text| {
+                u64::try_from(text.len()).unwrap_or_default().div_ceil(BYTES_PER_TOKEN)
+            });
         }
     }
 }
@@ -90,7 +122,7 @@ fn run(waiting: &Receiver<Job>) {
         // Linear in the length of any text, also hostile ones; vocabulary of the current OpenAI
         // models. Loaded when the first answer needs it: it takes some 60 MB.
         let tokenizer = bpe_openai::o200k_base();
-        job.run(|text| u64::try_from(tokenizer.count(text)).unwrap_or_default());
+        job.run(&|text| u64::try_from(tokenizer.count(text)).unwrap_or_default());
     }
 }
 

@@ -28,6 +28,7 @@ use crate::relay;
 use crate::reply::{self, Fault};
 use crate::request::Buffered;
 use crate::snapshot::Snapshot;
+use crate::targets::Targets;
 use crate::upstream::Connector;
 
 /// The data plane: one for all calls of a process.
@@ -37,6 +38,7 @@ pub struct Gateway {
     /// Tried in order: the newest first, older ones for keys made before it.
     peppers: Vec<Pepper>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    targets: Targets,
     connector: Arc<Connector>,
     ledger: Arc<Ledger>,
     buffered: Arc<Buffered>,
@@ -51,6 +53,8 @@ pub struct Parts {
     pub peppers: Vec<Pepper>,
     /// The table in use; whoever reloads stores another one in it.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How each target stands.
+    pub targets: Targets,
     /// Where records go.
     pub outbox: Outbox,
     /// What is counted.
@@ -62,11 +66,11 @@ pub struct Parts {
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { keys, peppers, snapshot, outbox, metrics, lifecycle } = parts;
+        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle } = parts;
         let estimator = Estimator::start(outbox.free())?;
         let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
-        Ok(Self { keys, peppers, snapshot, connector, ledger, buffered })
+        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered })
     }
 
     /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
@@ -99,11 +103,12 @@ impl Gateway {
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
 
-        let attempts =
-            Attempts { connector: &self.connector, snapshot: &snapshot, ending: &mut ending };
-        let answer = attempts.run(session, call, &mut request, &admission).await?;
-        call.prompt = Some(request.into_prompt());
-        relay::run(session, call, answer, (&self.connector, &mut ending)).await
+        let tables = (&*snapshot, &self.targets);
+        let mut attempts = Attempts::new(&self.connector, tables, route, &mut ending);
+        // On the heap for its own time only: a stream that is relayed for minutes does not hold its room.
+        let answer = Box::pin(attempts.run(session, call, &mut request)).await?;
+        call.request = Some(request);
+        relay::run(session, call, answer, attempts).await
     }
 
     /// Serves a call and answers for whatever went wrong. `Err` ends the connection.

@@ -6,6 +6,7 @@
 //! Read in this order: `gateway` tells the story, the modules after it are its stages.
 
 mod accept;
+mod account;
 pub mod admin;
 mod call;
 pub mod clock;
@@ -14,14 +15,19 @@ mod dispatch;
 mod estimate;
 pub mod gateway;
 pub mod keys;
+mod leg;
 pub mod lifecycle;
 pub mod metrics;
+mod open;
 pub mod outbox;
+mod race;
+mod recover;
 mod relay;
 mod reply;
 mod request;
 pub mod resolve;
 pub mod snapshot;
+pub mod targets;
 mod upstream;
 mod words;
 

@@ -1,8 +1,9 @@
-//! Whether the edge takes calls, how many it has, and when they must end.
+//! Whether the edge takes calls, how many it has, and when calls and connections must end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use pingora_core::server::ShutdownWatch;
 use tokio::sync::watch;
 
 /// Shared by the gateway, the admin pages and whoever handles signals.
@@ -15,6 +16,11 @@ struct State {
     /// Whether new calls are refused.
     closed: AtomicBool,
     calls: AtomicUsize,
+    connections: AtomicUsize,
+    /// Turns true once, when HTTP/2 clients are told to go elsewhere.
+    leave: watch::Sender<bool>,
+    /// Turns true once, when connections without a call are closed.
+    close_idle: watch::Sender<bool>,
     /// Turns true once, when calls in flight must end.
     end: watch::Sender<bool>,
 }
@@ -25,6 +31,9 @@ impl Default for Lifecycle {
             ready: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            leave: watch::Sender::new(false),
+            close_idle: watch::Sender::new(false),
             end: watch::Sender::new(false),
         }))
     }
@@ -36,9 +45,21 @@ impl Lifecycle {
         self.0.ready.load(Ordering::Acquire)
     }
 
-    /// Stops asking for traffic; calls go on.
+    /// Stops asking for traffic: not ready, and each HTTP/1.1 answer from now on is the last of its
+    /// connection. Calls go on.
     pub fn drain(&self) {
         self.0.ready.store(false, Ordering::Release);
+    }
+
+    /// Tells HTTP/2 clients to go elsewhere. Their streams go on, and so do those that they opened
+    /// before they heard of it.
+    pub fn leave(&self) {
+        self.0.leave.send_replace(true);
+    }
+
+    /// Closes connections that are between two calls; others once their call has ended.
+    pub fn close_idle(&self) {
+        self.0.close_idle.send_replace(true);
     }
 
     /// Refuses new calls; those in flight go on.
@@ -61,10 +82,31 @@ impl Lifecycle {
         self.0.calls.load(Ordering::Acquire)
     }
 
+    /// Connections of clients, TLS handshakes not counted.
+    pub fn connections(&self) -> usize {
+        self.0.connections.load(Ordering::Acquire)
+    }
+
     /// Counts a call until the guard is dropped.
     pub(crate) fn enter(&self) -> InFlight {
         self.0.calls.fetch_add(1, Ordering::AcqRel);
         InFlight(self.clone())
+    }
+
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn connect(&self) -> Connected {
+        self.0.connections.fetch_add(1, Ordering::AcqRel);
+        Connected(self.clone())
+    }
+
+    /// A receiver that tells when HTTP/2 clients are to go.
+    pub(crate) fn leaving(&self) -> ShutdownWatch {
+        self.0.leave.subscribe()
+    }
+
+    /// Returns when idle connections are to be closed; never before.
+    pub(crate) async fn idle_closed(&self) {
+        wait(&mut self.0.close_idle.subscribe()).await;
     }
 
     /// A receiver that tells when calls must end.
@@ -83,6 +125,16 @@ impl Drop for InFlight {
     }
 }
 
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Connected(Lifecycle);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.0.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Waits for the end of all calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending(watch::Receiver<bool>);
@@ -90,9 +142,13 @@ pub(crate) struct Ending(watch::Receiver<bool>);
 impl Ending {
     /// Returns when calls must end; never before.
     pub(crate) async fn wait(&mut self) {
-        if self.0.wait_for(|ended| *ended).await.is_err() {
-            // The sender is gone with the process: there is nobody left to end the call.
-            std::future::pending::<()>().await;
-        }
+        wait(&mut self.0).await;
+    }
+}
+
+async fn wait(told: &mut watch::Receiver<bool>) {
+    if told.wait_for(|told| *told).await.is_err() {
+        // The sender is gone with the process: there is nobody left to be told.
+        std::future::pending::<()>().await;
     }
 }

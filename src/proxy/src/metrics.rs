@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use tokenroute_domain::record::{Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
@@ -32,6 +33,8 @@ pub struct Series {
     /// By endpoint, then outcome.
     calls: Vec<Vec<IntCounter>>,
     failures: Vec<IntCounter>,
+    targets: TargetCounters,
+    recoveries: IntCounterVec,
     latency: Histogram,
     first_token: Histogram,
     /// Calls refused because the outbox had no slot. They leave no record, only this count.
@@ -93,6 +96,77 @@ pub struct RouteMetrics {
     cost: IntCounter,
 }
 
+/// Series by target: as many as the tables have targets.
+#[derive(Debug)]
+struct TargetCounters {
+    attempts: IntCounterVec,
+    failures: IntCounterVec,
+    credential: IntCounterVec,
+    state: IntGaugeVec,
+}
+
+impl TargetCounters {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let by = |name: &str, help: &str| counters(registry, (name, help), &["target"]);
+        let state = IntGaugeVec::new(
+            Opts::new(
+                "tokenroute_target_state",
+                "How a target stands: 0 takes calls, 1 on trial, 2 cools down, 3 off.",
+            ),
+            &["target"],
+        )?;
+        registry.register(Box::new(state.clone()))?;
+        Ok(Self {
+            attempts: by("tokenroute_target_attempts_total", "Attempts by target.")?,
+            failures: by(
+                "tokenroute_target_failures_total",
+                "Attempts that did not do, by target.",
+            )?,
+            credential: by(
+                "tokenroute_provider_auth_failures_total",
+                "Refusals of our credential by target: somebody has to act.",
+            )?,
+            state,
+        })
+    }
+
+    fn of(&self, name: &str) -> TargetMetrics {
+        TargetMetrics {
+            attempts: self.attempts.with_label_values(&[name]),
+            failures: self.failures.with_label_values(&[name]),
+            credential: self.credential.with_label_values(&[name]),
+            state: self.state.with_label_values(&[name]),
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        // A series that is not there needs no removal.
+        let _gone = self.state.remove_label_values(&[name]);
+        for counters in [&self.attempts, &self.failures, &self.credential] {
+            let _gone = counters.remove_label_values(&[name]);
+        }
+    }
+}
+
+/// The counters of one target of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetMetrics {
+    pub(crate) attempts: IntCounter,
+    pub(crate) failures: IntCounter,
+    credential: IntCounter,
+    pub(crate) state: IntGauge,
+}
+
+impl TargetMetrics {
+    /// Counts an attempt that did not do.
+    pub(crate) fn failed(&self, failure: Failure) {
+        self.failures.inc();
+        if failure == Failure::Credential {
+            self.credential.inc();
+        }
+    }
+}
+
 impl Metrics {
     /// All series, registered.
     pub fn new() -> Result<Self, prometheus::Error> {
@@ -113,6 +187,15 @@ impl Metrics {
         Ok(Self(Arc::new(Series {
             calls: by_endpoint_and_outcome(&calls),
             failures: by_failure(&failures),
+            targets: TargetCounters::new(&registry)?,
+            recoveries: counters(
+                &registry,
+                (
+                    "tokenroute_recoveries_total",
+                    "Answers that broke off after their first byte: continued by another target, or not.",
+                ),
+                &["result"],
+            )?,
             latency: histogram("tokenroute_call_seconds", "From a call's head to its end.")?,
             first_token: histogram(
                 "tokenroute_first_token_seconds",
@@ -156,6 +239,22 @@ impl Metrics {
             output: self.routes.tokens.with_label_values(&[pattern, "output"]),
             cost: self.routes.cost.with_label_values(&[pattern]),
         }
+    }
+
+    /// The counters of one target. Called when a table is made, not on a call.
+    pub(crate) fn target(&self, name: &str) -> TargetMetrics {
+        self.targets.of(name)
+    }
+
+    /// Drops the series of a target that no table names any more.
+    pub(crate) fn forget_target(&self, name: &str) {
+        self.targets.forget(name);
+    }
+
+    /// Counts an answer that broke off, and whether another target went on with it.
+    pub(crate) fn recovered(&self, did: bool) {
+        let result = if did { "continued" } else { "ended" };
+        self.recoveries.with_label_values(&[result]).inc();
     }
 
     /// The registry, for those who add series of their own.

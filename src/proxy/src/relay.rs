@@ -1,36 +1,24 @@
-//! The answer on its way back: whole events, a verdict each, one write for all that has arrived.
+//! The answer on its way to the client: one write for all that has arrived, and, when it breaks off, a
+//! target that goes on with it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, header};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokenroute_domain::record::Outcome;
 use tokenroute_domain::routing::Failure;
-use tokenroute_wire::meter::{Meter, Verdict};
-use tokenroute_wire::{meter, sse};
 
 use crate::call::Call;
-use crate::dispatch::Answer;
+use crate::dispatch::Attempts;
+use crate::leg::Leg;
 use crate::lifecycle::Ending;
+use crate::open::{Answer, asks_for_usage};
 use crate::reply::{self, Fault};
 use crate::request::client_leaves;
 use crate::snapshot::OnDisconnect;
-use crate::upstream::{Connector, Exchange};
-
-/// Reads that are gathered into one write, if they are there already.
-const GATHER_READS_MAX: usize = 32;
-/// Bytes that are gathered into one write.
-const GATHER_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of events that are held because they say nothing yet.
-const HELD_BYTES_MAX: usize = 64 * 1024;
-const EVENT_STREAM: &[u8] = b"text/event-stream";
-/// Text of an answer that is kept for our own count of its tokens.
-const TEXT_BYTES_MAX: usize = 256 * 1024;
+use crate::upstream::Connector;
 
 /// Headers of a provider's answer that reach the client as they are; the rest do not.
 const PASSED: [HeaderName; 3] = [
@@ -39,259 +27,99 @@ const PASSED: [HeaderName; 3] = [
     HeaderName::from_static("openai-processing-ms"),
 ];
 
-/// Relays an answer to its end.
+/// Relays an answer to its end, over as many targets as it takes.
 pub(crate) async fn run(
     session: &mut ServerSession,
     call: &mut Call,
     answer: Answer,
-    (connector, ending): (&Arc<Connector>, &mut Ending),
+    mut attempts: Attempts<'_>,
 ) -> Result<(), Fault> {
-    let Answer { head, exchange, strip_usage } = answer;
-    call.streamed = is_event_stream(&head);
-    call.meter = Some(Meter::new(meter::Options {
-        endpoint: call.endpoint,
-        strip_usage,
-        reasoning: exchange.provider.reasoning,
-        text_bytes_max: TEXT_BYTES_MAX,
-    }));
+    let Answer { head, mut leg, part } = answer;
+    call.streamed = leg.is_stream();
     let head = client_head(session, call, &head).map_err(|_| Fault::Failed(Failure::Protocol))?;
-    let scanner = call.streamed.then(sse::Scanner::new);
-    let mut relay = Relay {
-        exchange,
-        scanner,
-        head: Some(Box::new(head)),
-        held: Vec::new(),
-        held_bytes: 0,
-        out: Vec::new(),
-        speaking: false,
-        over: false,
-        failed: None,
-    };
-    match relay.pump(session, call, ending).await {
-        Ok(()) => {
-            // The client has read of it in the provider's own words; it is no answer all the same.
-            let error = call.streamed && call.meter.as_ref().is_some_and(Meter::error);
-            let (outcome, error) = if error {
-                (Outcome::Cut, Some("upstream_error_event"))
-            } else {
-                (Outcome::Answered, None)
-            };
-            call.end(outcome, error);
-            relay.release(connector).await;
-            Ok(())
+    call.commit(part);
+    let mut relay = Relay { head: Some(Box::new(head)) };
+    loop {
+        let failure = match relay.pump(session, call, &mut leg, attempts.ending).await {
+            Ok(()) => {
+                call.end(Outcome::Answered, None);
+                return release(leg, attempts.context.connector).await;
+            }
+            Err(Fault::Cut(failure)) => failure,
+            Err(Fault::ClientGone) => return leave(call, leg).await,
+            Err(fault) => return Err(fault),
+        };
+        call.broke(failure);
+        let told = leg.take_error();
+        if let Some(ticket) = &mut leg.ticket {
+            ticket.failed(failure, None);
         }
-        Err(Fault::ClientGone) if relay.exchange.provider.on_disconnect == OnDisconnect::Drain => {
-            relay.drain(call).await;
-            Err(Fault::ClientGone)
-        }
-        Err(fault) => Err(fault),
+        // What the target still does is for nobody.
+        drop(leg);
+        let Some(next) = attempts.resume(session, call, failure).await? else {
+            return Err(told.map_or(Fault::Cut(failure), Fault::Told));
+        };
+        leg = next.leg;
+        call.commit(next.part);
     }
 }
 
 struct Relay {
-    exchange: Exchange,
-    /// Present for event streams.
-    scanner: Option<sse::Scanner>,
     /// The head for the client, until it is written with the first bytes.
     head: Option<Box<ResponseHeader>>,
-    /// Events that say nothing yet, until one does.
-    held: Vec<Bytes>,
-    held_bytes: usize,
-    /// What goes out with the next write.
-    out: Vec<Bytes>,
-    /// Whether the first semantic event has passed.
-    speaking: bool,
-    /// Whether the answer is over, whatever the provider still sends.
-    over: bool,
-    /// A failure that was met while gathering: the exchange tells it only once.
-    failed: Option<Failure>,
-}
-
-/// What the relay waits for.
-enum Next {
-    Part(Bytes),
-    End,
 }
 
 impl Relay {
+    /// Writes what has come and reads on, until the answer is whole.
     async fn pump(
         &mut self,
         session: &mut ServerSession,
         call: &mut Call,
+        leg: &mut Leg,
         ending: &mut Ending,
     ) -> Result<(), Fault> {
-        while !self.over {
-            let left = self.exchange.provider.deadlines.total.saturating_sub(call.elapsed());
-            match self.next(session, ending, left).await? {
-                Next::Part(part) => {
-                    self.take(call, part);
-                    self.gather(call);
-                    // A framed body that is all there ends with the same write.
-                    let whole = self.failed.is_none() && self.exchange.is_done();
-                    if self.scanner.is_none() && whole {
-                        self.end(call)?;
+        loop {
+            if leg.has_ended() {
+                close(call, leg).await;
+            }
+            if call.meter().is_some_and(|meter| meter.semantic()) {
+                call.first_token();
+            }
+            self.write(session, call, leg).await?;
+            if leg.has_ended() {
+                return Ok(());
+            }
+            let left = leg.deadlines.total.saturating_sub(call.elapsed());
+            let Some(meter) = call.meter() else { return Err(Fault::Cut(Failure::Cut)) };
+            tokio::select! {
+                biased;
+                advanced = timeout(left, leg.advance(meter)) => match advanced {
+                    Ok(Ok(())) => {}
+                    Ok(Err(failure)) => {
+                        // What came before it is the client's.
+                        self.write(session, call, leg).await?;
+                        return Err(Fault::Cut(failure));
                     }
-                }
-                Next::End => self.end(call)?,
-            }
-            self.write(session, call).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the provider, the client's leaving or the end of all calls.
-    async fn next(
-        &mut self,
-        session: &mut ServerSession,
-        ending: &mut Ending,
-        left: Duration,
-    ) -> Result<Next, Fault> {
-        if let Some(failure) = self.failed.take() {
-            return Err(self.broken(failure));
-        }
-        if self.exchange.is_done() {
-            return Ok(Next::End);
-        }
-        let stall = self.exchange.provider.deadlines.stall.min(left);
-        tokio::select! {
-            biased;
-            read = timeout(stall, self.exchange.read()) => match read {
-                Ok(Ok(Some(part))) => Ok(Next::Part(part)),
-                Ok(Ok(None)) => Ok(Next::End),
-                Ok(Err(failure)) => Err(self.broken(failure)),
-                Err(_) => Err(self.broken(Failure::HeadTimeout)),
-            },
-            () = client_leaves(session) => Err(Fault::ClientGone),
-            () = ending.wait() => Err(Fault::Shutdown),
-        }
-    }
-
-    /// What a failure means: before the first byte the client can still get an ordinary error.
-    fn broken(&self, failure: Failure) -> Fault {
-        if self.head.is_some() { Fault::Failed(failure) } else { Fault::Cut(failure) }
-    }
-
-    /// Takes what else has already arrived, so that all of it goes in one write.
-    fn gather(&mut self, call: &mut Call) {
-        let mut bytes = 0_usize;
-        for _ in 0..GATHER_READS_MAX {
-            if self.over || bytes > GATHER_BYTES_MAX || self.exchange.is_done() {
-                return;
-            }
-            match self.exchange.read().now_or_never() {
-                Some(Ok(Some(part))) => {
-                    bytes = bytes.saturating_add(part.len());
-                    self.take(call, part);
-                }
-                // What came before is written first.
-                Some(Err(failure)) => {
-                    self.failed = Some(failure);
-                    return;
-                }
-                Some(Ok(None)) | None => return,
+                    Err(_) => return Err(Fault::Cut(Failure::Stall)),
+                },
+                () = client_leaves(session) => return Err(Fault::ClientGone),
+                () = ending.wait() => return Err(Fault::Shutdown),
             }
         }
-    }
-
-    /// Meters a part of the answer and decides what of it goes out.
-    fn take(&mut self, call: &mut Call, part: Bytes) {
-        if let Some(scanner) = self.scanner.as_mut() {
-            let block = scanner.feed(part);
-            self.judge(call, &block);
-        } else {
-            if let Some(meter) = call.meter.as_mut() {
-                meter.body(&part);
-            }
-            self.out.push(part);
-        }
-    }
-
-    /// Asks for a verdict on each event. Neighbours that pass go out as one slice, uncopied.
-    fn judge(&mut self, call: &mut Call, block: &sse::Block) {
-        let Some(meter) = call.meter.as_mut() else { return };
-        let mut run = 0..0;
-        for piece in block.pieces() {
-            let range = piece.range();
-            let verdict = match &piece {
-                sse::Piece::Event(event) => meter.event(event),
-                sse::Piece::Raw { bytes, .. } => {
-                    meter.body(bytes);
-                    Verdict::Pass
-                }
-                sse::Piece::Quiet { .. } => Verdict::Pass,
-            };
-            self.over = matches!(verdict, Verdict::End);
-            if meter.semantic() || self.over || matches!(piece, sse::Piece::Raw { .. }) {
-                self.speak();
-            }
-            let original = matches!(verdict, Verdict::Pass | Verdict::End);
-            if self.speaking && original && run.end == range.start {
-                run.end = range.end;
-            } else {
-                self.push(block.bytes.slice(std::mem::replace(&mut run, range.end..range.end)));
-                match verdict {
-                    Verdict::Pass | Verdict::End | Verdict::Hold(None) => {
-                        self.push(block.bytes.slice(range));
-                    }
-                    Verdict::Replace(bytes) | Verdict::Hold(Some(bytes)) => self.push(bytes),
-                    Verdict::Drop => {}
-                }
-            }
-            if self.over {
-                break;
-            }
-        }
-        self.push(block.bytes.slice(run));
-        if meter.semantic() {
-            call.first_token();
-        }
-    }
-
-    /// Lets out what was held: from here on everything goes out as it comes.
-    fn speak(&mut self) {
-        if !self.speaking {
-            self.speaking = true;
-            self.out.append(&mut self.held);
-        }
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-        } else if self.speaking {
-            self.out.push(bytes);
-        } else {
-            self.held_bytes = self.held_bytes.saturating_add(bytes.len());
-            self.held.push(bytes);
-            if self.held_bytes > HELD_BYTES_MAX {
-                self.speak();
-            }
-        }
-    }
-
-    /// The provider has ended. An event stream that is not complete was cut, however politely.
-    fn end(&mut self, call: &mut Call) -> Result<(), Fault> {
-        if let Some(rest) = self.scanner.as_mut().and_then(sse::Scanner::finish) {
-            self.judge(call, &rest);
-        }
-        let complete = call.meter.as_mut().is_some_and(|meter| {
-            meter.finish();
-            self.scanner.is_none() || meter.complete() || meter.done() || meter.error()
-        });
-        if !complete {
-            self.out.clear();
-            return Err(self.broken(Failure::Reset));
-        }
-        self.speak();
-        self.over = true;
-        Ok(())
     }
 
     /// Writes what goes out, the head with the first of it, in one go.
-    async fn write(&mut self, session: &mut ServerSession, call: &mut Call) -> Result<(), Fault> {
-        if self.out.is_empty() && !self.over {
+    async fn write(
+        &mut self,
+        session: &mut ServerSession,
+        call: &mut Call,
+        leg: &mut Leg,
+    ) -> Result<(), Fault> {
+        let over = leg.has_ended();
+        if !leg.has_out() && !over {
             return Ok(());
         }
-        let body = HttpTask::Body(Some(join(&mut self.out)), self.over);
+        let body = HttpTask::Body(Some(leg.take_out()), over);
         let tasks = match self.head.take() {
             Some(head) => {
                 call.status = head.status.as_u16();
@@ -302,54 +130,47 @@ impl Relay {
         session.response_duplex_vec(tasks).await.map_err(|_| Fault::ClientGone)?;
         Ok(())
     }
-
-    /// Reads an answer on for its usage although nobody is there to receive it.
-    async fn drain(&mut self, call: &mut Call) {
-        let wait = self.exchange.provider.deadlines.drain;
-        let drained = async {
-            while !self.over && !self.exchange.is_done() {
-                let Ok(Some(part)) = self.exchange.read().await else { break };
-                self.take(call, part);
-                self.out.clear();
-            }
-        };
-        // Out of time, what was received until then counts.
-        let _in_time = timeout(wait, drained).await;
-    }
-
-    /// Gives the connection back; one whose provider lingers is waited for elsewhere.
-    async fn release(self, connector: &Arc<Connector>) {
-        let Self { mut exchange, .. } = self;
-        // The end of the framing has mostly arrived with the last event.
-        let _framing = exchange.read().now_or_never();
-        if exchange.is_done() {
-            connector.release(exchange).await;
-        } else {
-            let connector = Arc::clone(connector);
-            tokio::spawn(async move { connector.release_at_end(exchange).await });
-        }
-    }
 }
 
-/// One buffer of several; a single one is passed on as it is.
-fn join(parts: &mut Vec<Bytes>) -> Bytes {
-    if parts.len() == 1 {
-        return parts.pop().unwrap_or_default();
+/// Puts the end that the provider left out behind a stream that lacks nothing else.
+async fn close(call: &mut Call, leg: &mut Leg) {
+    let Some(meter) = call.meter() else { return };
+    if !leg.is_stream() || meter.done() {
+        return;
     }
-    let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts.drain(..) {
-        joined.extend_from_slice(&part);
-    }
-    joined.freeze()
+    let (reported, passed) = (meter.usage(), meter.usage_passed());
+    let wanted = !passed && call.request.as_ref().is_some_and(asks_for_usage);
+    let usage = if wanted && reported.is_none() { call.estimate().await } else { reported };
+    let Some(meter) = call.meter() else { return };
+    leg.append(meter.closing(usage.as_ref()));
 }
 
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let prefix = kind.get(..EVENT_STREAM.len()).unwrap_or_default();
-    // A compressed stream cannot be read here; it passes raw.
-    prefix.eq_ignore_ascii_case(EVENT_STREAM)
-        && head.headers.get(header::CONTENT_ENCODING).is_none_or(plain)
+/// The client has left: the rest is read for its usage where the provider bills it anyway.
+async fn leave(call: &mut Call, mut leg: Leg) -> Result<(), Fault> {
+    if leg.exchange.provider().on_disconnect == OnDisconnect::Drain
+        && let Some(meter) = call.meter()
+    {
+        leg.drain(meter).await;
+    }
+    Err(Fault::ClientGone)
+}
+
+/// Gives the connection back; one whose provider lingers is waited for elsewhere.
+async fn release(mut leg: Leg, connector: &Arc<Connector>) -> Result<(), Fault> {
+    use futures_util::FutureExt;
+    if let Some(ticket) = &mut leg.ticket {
+        ticket.succeeded();
+    }
+    let Leg { mut exchange, .. } = leg;
+    // The end of the framing has mostly arrived with the last event.
+    let _framing = exchange.read().now_or_never();
+    if exchange.is_done() {
+        connector.release(exchange).await;
+    } else {
+        let connector = Arc::clone(connector);
+        tokio::spawn(async move { connector.release_at_end(exchange).await });
+    }
+    Ok(())
 }
 
 /// The head for the client: ours, and what is allowed of the provider's.

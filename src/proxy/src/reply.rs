@@ -1,17 +1,21 @@
 //! The one place where reasons become HTTP: status, type, words, headers.
 
+use std::fmt::Write;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
-use std::time::Duration;
 use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::record::Outcome;
 use tokenroute_domain::routing::Failure;
+use tokenroute_wire::envelope::read_error;
 
 use crate::call::Call;
+use crate::snapshot::Provider;
 use crate::words::{self, Words};
 
 /// Unread bytes of a refused body that are read and dropped, so that the client gets to read why:
@@ -21,8 +25,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How long an HTTP/2 connection has to write the last event of a stream that is then reset.
 const LAST_EVENT_WAIT: Duration = Duration::from_millis(100);
-/// Seconds after which a refusal for want of room may be tried again.
-const RETRY_SECONDS: u32 = 1;
+/// After which a refusal for want of room may be tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a call has no good answer.
 #[derive(Debug)]
@@ -33,10 +37,16 @@ pub(crate) enum Fault {
     Failed(Failure),
     /// No target did, and the last one said why.
     Rejected(Failure, Box<Rejection>),
+    /// No target takes calls now; one may after so long.
+    Unavailable(Option<Duration>),
+    /// The targets' limits are used up; one may take calls after so long.
+    Limited(Option<Duration>),
     /// The client left.
     ClientGone,
     /// The upstream broke off after the first byte had gone to the client.
     Cut(Failure),
+    /// The same, and the provider has said so in an event of its own.
+    Told(Bytes),
     /// The edge is going down and has ended the call.
     Shutdown,
     /// A defect of ours.
@@ -49,7 +59,63 @@ pub(crate) struct Rejection {
     pub(crate) status: u16,
     /// The body, if it is an error envelope that may be shown.
     pub(crate) body: Option<Bytes>,
-    pub(crate) retry_after: Option<HeaderValue>,
+    /// How long the provider says to wait.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Rejection {
+    /// What a provider said of its failure behind a head that promised an answer: an event, or a
+    /// whole body.
+    pub(crate) fn told(provider: &Provider, status: u16, said: &Bytes) -> Self {
+        let event = said.strip_prefix(b"data:").map(|data| said.slice_ref(data.trim_ascii()));
+        let body = event.unwrap_or_else(|| said.clone());
+        let shown = read_error(&body).is_some() && !provider.leaks_credential(&body);
+        Self { status, body: shown.then_some(body), retry_after: None }
+    }
+}
+
+impl Fault {
+    /// Why the attempt did not do, if that is what this is about.
+    pub(crate) const fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Failed(failure) | Self::Rejected(failure, _) | Self::Cut(failure) => {
+                Some(*failure)
+            }
+            Self::Told(_) => Some(Failure::ErrorEvent),
+            Self::Refused(_)
+            | Self::Unavailable(_)
+            | Self::Limited(_)
+            | Self::ClientGone
+            | Self::Shutdown
+            | Self::Panicked => None,
+        }
+    }
+
+    /// The provider's status, where it gave one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        if let Self::Rejected(_, rejection) = self { Some(rejection.status) } else { None }
+    }
+
+    /// How long the provider says to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Rejected(_, rejection) = self { rejection.retry_after } else { None }
+    }
+
+    /// How an attempt's line in the record words it.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed(failure) | Self::Rejected(failure, _) | Self::Cut(failure) => {
+                failure.as_str()
+            }
+            Self::Told(_) => Failure::ErrorEvent.as_str(),
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::Limited(_) => "limited",
+            Self::ClientGone => "client_gone",
+            Self::Shutdown => "shutdown",
+            Self::Panicked => "panicked",
+        }
+    }
 }
 
 /// Tells the client why there is no good answer, and the record too. `Err` means that the
@@ -64,7 +130,10 @@ pub(crate) async fn fault(
         Fault::Failed(failure) | Fault::Rejected(failure, _) => {
             (Outcome::Failed, words::of_failure(*failure))
         }
+        Fault::Unavailable(_) => (Outcome::Failed, words::TARGETS_UNAVAILABLE),
+        Fault::Limited(_) => (Outcome::Failed, words::of_failure(Failure::RateLimited)),
         Fault::Cut(failure) => (Outcome::Cut, words::of_cut(*failure)),
+        Fault::Told(_) => (Outcome::Cut, words::ERROR_EVENT),
         Fault::Shutdown => (Outcome::Shutdown, words::SHUTDOWN),
         Fault::Panicked => (Outcome::Panicked, words::PANICKED),
         Fault::ClientGone => {
@@ -74,18 +143,23 @@ pub(crate) async fn fault(
     };
     call.end(outcome, Some(words.reason));
     if session.response_written().is_some() {
-        return Err(break_off(session, call, &words).await);
+        let event = if let Fault::Told(event) = fault { event } else { words.envelope().event() };
+        return Err(break_off(session, call, event).await);
     }
     let (status, body, retry_after) = match fault {
         Fault::Rejected(failure, rejection) => passed_on(failure, *rejection, &words),
+        Fault::Unavailable(left) | Fault::Limited(left) => {
+            (words.status, words.envelope().body(), left)
+        }
         Fault::Refused(_)
         | Fault::Failed(_)
         | Fault::ClientGone
         | Fault::Cut(_)
+        | Fault::Told(_)
         | Fault::Shutdown
         | Fault::Panicked => (words.status, words.envelope().body(), None),
     };
-    let retry_after = retry_after.or_else(|| (status == 503).then(|| RETRY_SECONDS.into()));
+    let retry_after = retry_after.or_else(|| (status == 503).then_some(RETRY));
     answer(session, call, Answer { status, body, retry_after }).await
 }
 
@@ -95,7 +169,7 @@ fn passed_on(
     failure: Failure,
     rejection: Rejection,
     words: &Words,
-) -> (u16, Bytes, Option<HeaderValue>) {
+) -> (u16, Bytes, Option<Duration>) {
     match failure {
         Failure::Request
         | Failure::ContextLength
@@ -106,6 +180,11 @@ fn passed_on(
                 .body
                 .unwrap_or_else(|| words.with_status(rejection.status).envelope().body());
             (rejection.status, body, rejection.retry_after)
+        }
+        // Its status promised an answer.
+        Failure::ErrorEvent => {
+            let body = rejection.body.unwrap_or_else(|| words.envelope().body());
+            (words.status, body, None)
         }
         Failure::Resolve
         | Failure::Connect
@@ -119,7 +198,6 @@ fn passed_on(
         | Failure::Cut
         | Failure::Stall
         | Failure::Garbage
-        | Failure::ErrorEvent
         | Failure::Diverged => (words.status, words.envelope().body(), None),
     }
 }
@@ -128,7 +206,7 @@ fn passed_on(
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
-    pub(crate) retry_after: Option<HeaderValue>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Writes a whole JSON answer in one go.
@@ -141,8 +219,11 @@ pub(crate) async fn answer(
     let mut head = head(status, call)?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    if let Some(value) = retry_after {
-        head.insert_header(header::RETRY_AFTER, value)?;
+    if let Some(wait) = retry_after {
+        // Rounded up: who comes back early is turned away again.
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+        head.insert_header("retry-after-ms", wait.as_millis().to_string())?;
     }
     let unread = !session.is_body_done();
     if unread && !session.is_http2() {
@@ -165,7 +246,25 @@ pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
     if let Some(target) = call.target() {
         head.insert_header("x-tokenroute-target", &**target)?;
     }
+    if let Some(attempts) = attempts(call) {
+        head.insert_header("x-tokenroute-attempts", attempts)?;
+    }
     Ok(head)
+}
+
+/// Every try so far as `target;result;status`, in order, where there is more to tell than one that did.
+fn attempts(call: &Call) -> Option<String> {
+    if call.attempts.len() <= 1 && call.attempts.iter().all(|attempt| attempt.result == "ok") {
+        return None;
+    }
+    let mut list = String::with_capacity(64);
+    for attempt in &call.attempts {
+        let comma = if list.is_empty() { "" } else { ", " };
+        // Writing to a text does not fail.
+        let _written = write!(list, "{comma}{};{}", attempt.target, attempt.result);
+        let _written = attempt.status.map(|status| write!(list, ";{status}"));
+    }
+    (!list.is_empty()).then_some(list)
 }
 
 /// Frames a body of unknown length as the client's HTTP version wants it.
@@ -199,9 +298,8 @@ async fn linger(session: &mut ServerSession) -> Result<()> {
 
 /// Ends an answer that has begun so that nobody takes it for a whole one: an error event on a
 /// stream, then the connection breaks without a final chunk.
-async fn break_off(session: &mut ServerSession, call: &Call, words: &Words) -> Box<Error> {
+async fn break_off(session: &mut ServerSession, call: &Call, event: Bytes) -> Box<Error> {
     if call.streamed {
-        let event = words.envelope().event();
         if let Err(error) =
             session.response_duplex_vec(vec![HttpTask::Body(Some(event), false)]).await
         {

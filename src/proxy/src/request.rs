@@ -48,13 +48,6 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Buffered(AtomicU64);
 
-/// A request's body after it was sent: kept as long as its tokens may have to be counted.
-#[derive(Debug)]
-pub(crate) struct Prompt {
-    pub(crate) frames: Frames,
-    _share: Share,
-}
-
 /// One body's share of them; given back when dropped.
 #[derive(Debug)]
 struct Share {
@@ -150,11 +143,6 @@ impl Request {
         }
     }
 
-    /// What is left of a request that was sent.
-    pub(crate) fn into_prompt(self) -> Prompt {
-        Prompt { frames: self.frames, _share: self.share }
-    }
-
     /// Accounts for the frames that are held.
     fn hold(&mut self) -> Result<(), Fault> {
         if self.share.resize(self.frames.len_bytes(), self.limits.buffered_bytes_max) {
@@ -162,6 +150,11 @@ impl Request {
         } else {
             Err(Fault::Refused(Refusal::Overloaded))
         }
+    }
+
+    /// Whether it can be sent again from its first byte.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.frames.whole() && self.frames.end() <= self.limits.replay_bytes_max
     }
 
     /// Gives up sending the body again once it is longer than what is kept for that.

@@ -1,55 +1,184 @@
-//! Addresses of providers: resolved without blocking, kept while they are good.
+//! Addresses of providers: looked up without blocking, kept while they are good.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
-/// How long an address is used before the name is asked again (system resolvers hide the TTL).
+/// How long addresses are used before the name is asked again (system resolvers hide the TTL).
 const FRESH: Duration = Duration::from_secs(30);
-/// How long the last good address is used while the name has none.
+/// How much longer they are used while the name is being asked again.
+const RENEWING: Duration = Duration::from_secs(5);
+/// How long the last good addresses are used while the name has none.
 const LAST_GOOD: Duration = Duration::from_mins(5);
+/// How long after a look-up that failed there is another one.
+const RETRY: Duration = Duration::from_secs(5);
 /// How long one look-up may take.
 const LOOKUP_MAX: Duration = Duration::from_secs(3);
+/// How long a call waits for a look-up when it could use the last good addresses.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Addresses kept of one name.
 const ADDRESSES_MAX: usize = 16;
 
+/// Asks for the addresses of a name. An argument, so that tests can answer.
+pub(crate) type Lookup =
+    dyn Fn(String, u16) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync;
+
 /// Every name that a snapshot uses. Outlives snapshots, so a reload forgets no address.
-#[derive(Debug, Default)]
 pub struct Resolver {
     hosts: Mutex<HashMap<(String, u16), Arc<Host>>>,
+    lookup: Arc<Lookup>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+impl Default for Resolver {
+    /// Asks the system.
+    fn default() -> Self {
+        Self::new(Arc::new(|name, port| {
+            Box::pin(async move {
+                let found = tokio::net::lookup_host((name.as_str(), port)).await?;
+                Ok(found.take(ADDRESSES_MAX).collect())
+            })
+        }))
+    }
 }
 
 impl Resolver {
+    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
+        Self { hosts: Mutex::default(), lookup }
+    }
+
     /// The entry of a name or a literal address.
     pub fn host(&self, name: &str, port: u16) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            hosts
-                .entry((name.to_owned(), port))
-                .or_insert_with(|| Arc::new(Host::new(name.to_owned(), port))),
-        )
+        let number = hosts.len();
+        Arc::clone(hosts.entry((name.to_owned(), port)).or_insert_with(|| {
+            Arc::new(Host::new((name.to_owned(), port), number, Arc::clone(&self.lookup)))
+        }))
+    }
+}
+
+/// Addresses of one name.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    all: Vec<SocketAddr>,
+    /// The place of the one that is tried first.
+    first: AtomicUsize,
+}
+
+impl Addresses {
+    fn new(all: Vec<SocketAddr>) -> Self {
+        Self { all, first: AtomicUsize::new(0) }
+    }
+
+    /// In the order in which they were found.
+    pub(crate) fn all(&self) -> &[SocketAddr] {
+        &self.all
+    }
+
+    /// The place of the one that worked last.
+    pub(crate) fn first(&self) -> usize {
+        self.first.load(Ordering::Relaxed)
+    }
+
+    /// The address at a place took a connection.
+    pub(crate) fn worked(&self, place: usize) {
+        self.first.store(place, Ordering::Relaxed);
+    }
+
+    /// These, with what is known of them, or others that were found. The same ones in another order
+    /// are nothing new.
+    fn renewed(self: &Arc<Self>, mut found: Vec<SocketAddr>) -> Arc<Self> {
+        found.truncate(ADDRESSES_MAX);
+        let same = found.len() == self.all.len() && found.iter().all(|one| self.all.contains(one));
+        if same {
+            return Arc::clone(self);
+        }
+        let worked = self.all.get(self.first());
+        let first = found.iter().position(|one| Some(one) == worked).unwrap_or_default();
+        Arc::new(Self { all: found, first: AtomicUsize::new(first) })
     }
 }
 
 /// A name and what is known of its addresses.
-#[derive(Debug)]
 pub struct Host {
     name: String,
     port: u16,
-    known: ArcSwapOption<Known>,
+    number: usize,
+    known: ArcSwap<Known>,
+    lookup: Arc<Lookup>,
     /// Held by the one task that asks.
     asking: tokio::sync::Mutex<()>,
+    /// Tells that a look-up is over.
+    asked: watch::Sender<()>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("name", &self.name)
+            .field("known", &self.known)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
 struct Known {
-    addresses: Vec<SocketAddr>,
-    since: Instant,
+    addresses: Arc<Addresses>,
+    /// When they were found; `None`: never, so there are none.
+    found: Option<Instant>,
+    /// When the last look-up was over that found none.
+    failed: Option<Instant>,
     /// A literal address never changes.
     forever: bool,
+}
+
+/// What is done for a call that wants addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// It uses what is known.
+    Use,
+    /// It uses what is known, and the name is asked meanwhile.
+    Renew,
+    /// It waits for a look-up, so long at most, and uses what is known then.
+    Wait(Duration),
+    /// There are none.
+    Fail,
+}
+
+impl Known {
+    fn plan(&self, now: Instant) -> Plan {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let failed_lately = self.failed.is_some_and(|failed| age(failed) < RETRY);
+        match self.found.map(age) {
+            _ if self.forever => Plan::Use,
+            Some(found) if found < FRESH => Plan::Use,
+            Some(found) if found < LAST_GOOD && failed_lately => Plan::Use,
+            Some(found) if found < FRESH.saturating_add(RENEWING) => Plan::Renew,
+            Some(found) if found < LAST_GOOD => Plan::Wait(PATIENCE),
+            Some(_) | None if failed_lately => Plan::Fail,
+            Some(_) | None => Plan::Wait(LOOKUP_MAX),
+        }
+    }
+
+    /// The addresses, if they may be used.
+    fn good(&self, now: Instant) -> Result<Arc<Addresses>, NoAddress> {
+        let found = self.found.map(|found| now.saturating_duration_since(found));
+        let good = self.forever || found.is_some_and(|found| found < LAST_GOOD);
+        if good { Ok(Arc::clone(&self.addresses)) } else { Err(NoAddress) }
+    }
 }
 
 /// The name has no address that could be used.
@@ -57,59 +186,73 @@ struct Known {
 pub struct NoAddress;
 
 impl Host {
-    fn new(name: String, port: u16) -> Self {
-        let known = name.parse::<IpAddr>().ok().map(|address| {
-            let addresses = vec![SocketAddr::new(address, port)];
-            Arc::new(Known { addresses, since: Instant::now(), forever: true })
-        });
-        Self { name, port, known: ArcSwapOption::new(known), asking: tokio::sync::Mutex::new(()) }
+    fn new((name, port): (String, u16), number: usize, lookup: Arc<Lookup>) -> Self {
+        let known = name.parse::<IpAddr>().map_or_else(
+            |_| Known::default(),
+            |address| Known {
+                addresses: Arc::new(Addresses::new(vec![SocketAddr::new(address, port)])),
+                forever: true,
+                ..Known::default()
+            },
+        );
+        let known = ArcSwap::from_pointee(known);
+        let asking = tokio::sync::Mutex::default();
+        Self { name, port, number, known, lookup, asking, asked: watch::Sender::new(()) }
     }
 
-    /// An address to connect to: the cached one, or after one look-up shared by all who wait.
-    pub(crate) async fn address(self: &Arc<Self>) -> Result<SocketAddr, NoAddress> {
-        let known = self.known.load_full();
-        if let Some(known) = &known {
-            if known.forever || known.since.elapsed() < FRESH {
-                return known.first();
-            }
-            if known.since.elapsed() < LAST_GOOD {
-                self.ask_in_background();
-                return known.first();
-            }
-        }
-        let _one = self.asking.lock().await;
-        let meanwhile = self.known.load_full();
-        if let Some(known) = meanwhile.filter(|known| known.since.elapsed() < FRESH) {
-            return known.first();
-        }
-        self.ask().await
+    /// Which of the resolver's entries it is.
+    pub(crate) const fn number(&self) -> usize {
+        self.number
     }
 
-    fn ask_in_background(self: &Arc<Self>) {
+    /// Addresses to connect to: the known ones, or after one look-up shared by all who wait.
+    pub(crate) async fn addresses(self: &Arc<Self>) -> Result<Arc<Addresses>, NoAddress> {
+        let known = self.known.load();
+        let wait = match known.plan(Instant::now()) {
+            Plan::Use => return Ok(Arc::clone(&known.addresses)),
+            Plan::Renew => {
+                self.ask();
+                return Ok(Arc::clone(&known.addresses));
+            }
+            Plan::Wait(wait) => wait,
+            Plan::Fail => return Err(NoAddress),
+        };
+        drop(known);
+        let mut asked = self.asked.subscribe();
+        self.ask();
+        // Out of time, what is known has to do.
+        let _in_time = tokio::time::timeout(wait, asked.changed()).await;
+        self.known.load().good(Instant::now())
+    }
+
+    /// Starts a look-up, if there is none under way. It goes on whoever leaves meanwhile.
+    fn ask(self: &Arc<Self>) {
         let host = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Ok(_one) = host.asking.try_lock() {
-                // A failure leaves the last good address in place until `LAST_GOOD` is over.
-                let _still_good = host.ask().await;
-            }
-        });
+        tokio::spawn(async move { host.ask_now().await });
     }
 
-    async fn ask(&self) -> Result<SocketAddr, NoAddress> {
-        let lookup = tokio::net::lookup_host((self.name.as_str(), self.port));
+    /// Looks the name up, unless somebody else does.
+    pub(crate) async fn ask_now(&self) {
+        let Ok(one) = self.asking.try_lock() else { return };
+        let lookup = (self.lookup)(self.name.clone(), self.port);
         let found = tokio::time::timeout(LOOKUP_MAX, lookup).await;
-        let Ok(Ok(found)) = found else { return Err(NoAddress) };
-        let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
-        let first = addresses.first().copied().ok_or(NoAddress)?;
-        let known = Known { addresses, since: Instant::now(), forever: false };
-        self.known.store(Some(Arc::new(known)));
-        Ok(first)
+        self.note(found.ok().and_then(Result::ok).unwrap_or_default(), Instant::now());
+        // Who has found it locked until here is told.
+        drop(one);
+        self.asked.send_replace(());
     }
-}
 
-impl Known {
-    fn first(&self) -> Result<SocketAddr, NoAddress> {
-        self.addresses.first().copied().ok_or(NoAddress)
+    /// Keeps what a look-up found. One that found nothing leaves the last good addresses in place.
+    fn note(&self, found: Vec<SocketAddr>, now: Instant) {
+        let before = self.known.load();
+        let known = if found.is_empty() {
+            let addresses = Arc::clone(&before.addresses);
+            Known { addresses, found: before.found, failed: Some(now), forever: false }
+        } else {
+            let addresses = before.addresses.renewed(found);
+            Known { addresses, found: Some(now), failed: None, forever: false }
+        };
+        self.known.store(Arc::new(known));
     }
 }
 
@@ -117,24 +260,96 @@ impl Known {
 mod tests {
     use super::*;
 
+    /// A resolver whose look-ups give these addresses of 127.0.0.0/8, and how many there were.
+    fn resolver(last_bytes: &'static [u8]) -> (Resolver, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let lookup = move |_, port| -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok(loopback(last_bytes, port))
+            })
+        };
+        (Resolver::new(Arc::new(lookup)), count)
+    }
+
+    fn loopback(last_bytes: &[u8], port: u16) -> Vec<SocketAddr> {
+        last_bytes.iter().map(|last| SocketAddr::from(([127, 0, 0, *last], port))).collect()
+    }
+
     #[tokio::test]
     async fn literal_addresses_need_no_lookup() {
-        let resolver = Resolver::default();
+        let (resolver, lookups) = resolver(&[]);
         for (name, expected) in [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")] {
-            let address = resolver.host(name, 80).address().await;
-            assert_eq!(address, Ok(expected.parse().unwrap()));
+            let addresses = resolver.host(name, 80).addresses().await.unwrap();
+            assert_eq!(addresses.all(), [expected.parse().unwrap()]);
         }
+        assert_eq!(lookups.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_name_without_address_is_an_error_and_no_panic() {
         let host = Resolver::default().host("no-such-host.invalid", 80);
-        assert_eq!(host.address().await, Err(NoAddress));
+        assert_eq!(host.addresses().await.err(), Some(NoAddress));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_address_is_not_asked_for_each_call() {
+        let (resolver, lookups) = resolver(&[]);
+        for _ in 0..3 {
+            assert_eq!(resolver.host("a", 1).addresses().await.err(), Some(NoAddress));
+        }
+        assert_eq!(lookups.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn one_lookup_serves_all_who_wait() {
+        let (resolver, lookups) = resolver(&[1, 2]);
+        let host = resolver.host("a", 1);
+        let all = futures_util::future::join_all((0..20).map(|_| host.addresses())).await;
+        assert!(all.iter().all(|one| one.as_ref().unwrap().all() == loopback(&[1, 2], 1)));
+        assert_eq!(lookups.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn entries_are_shared() {
-        let resolver = Resolver::default();
+        let (resolver, _) = resolver(&[]);
         assert!(Arc::ptr_eq(&resolver.host("a", 1), &resolver.host("a", 1)));
+        assert_ne!(resolver.host("a", 1).number(), resolver.host("a", 2).number());
+    }
+
+    #[test]
+    fn addresses_are_renewed_in_time_and_the_last_good_ones_last_five_minutes() {
+        let (resolver, _) = resolver(&[]);
+        let (host, start) = (resolver.host("a", 1), Instant::now());
+        let plan = |seconds| host.known.load().plan(start + Duration::from_secs(seconds));
+        let good = |seconds| host.known.load().good(start + Duration::from_secs(seconds)).is_ok();
+        assert_eq!(plan(0), Plan::Wait(LOOKUP_MAX));
+        host.note(loopback(&[1], 1), start);
+        assert_eq!([plan(0), plan(29)], [Plan::Use; 2]);
+        assert_eq!([plan(30), plan(34)], [Plan::Renew; 2]);
+        // Nobody called for a while: the name is asked first, as the addresses may be others now.
+        assert_eq!([plan(35), plan(299)], [Plan::Wait(PATIENCE); 2]);
+        assert_eq!(plan(300), Plan::Wait(LOOKUP_MAX));
+        host.note(Vec::new(), start + Duration::from_secs(100));
+        assert_eq!([plan(100), plan(104)], [Plan::Use; 2]);
+        assert_eq!(plan(105), Plan::Wait(PATIENCE));
+        host.note(Vec::new(), start + Duration::from_secs(299));
+        assert_eq!([plan(300), plan(303)], [Plan::Fail; 2]);
+        assert_eq!(plan(304), Plan::Wait(LOOKUP_MAX));
+        assert!(good(299) && !good(300));
+        host.note(loopback(&[2], 1), start + Duration::from_secs(305));
+        assert_eq!(plan(306), Plan::Use);
+    }
+
+    #[test]
+    fn what_worked_is_remembered_while_it_is_there() {
+        let before = Arc::new(Addresses::new(loopback(&[1, 2, 3], 1)));
+        before.worked(1);
+        assert!(Arc::ptr_eq(&before.renewed(loopback(&[3, 2, 1], 1)), &before));
+        let fewer = before.renewed(loopback(&[4, 3, 2], 1));
+        assert_eq!((fewer.first(), fewer.all()), (2, &*loopback(&[4, 3, 2], 1)));
+        assert_eq!(fewer.renewed(loopback(&[5, 6], 1)).first(), 0);
     }
 }

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
 use secrecy::{ExposeSecret, SecretString};
-use tokenroute_domain::catalog::{Catalog, ProviderIndex, Route};
+use tokenroute_domain::catalog::{self, Catalog, ProviderIndex, Route};
+use tokenroute_domain::hedge::Share;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::envelope;
 use tokenroute_wire::meter::Reasoning;
@@ -18,6 +17,8 @@ use tokenroute_wire::request::PrefillForm;
 
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::resolve::{Host, Resolver};
+use crate::targets::{Target, Targets};
+use crate::upstream::Peers;
 
 /// What a snapshot is made of; everything in it has been checked.
 #[derive(Debug)]
@@ -152,11 +153,35 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub(crate) models: Bytes,
     routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
+    /// How each target stands, by its slot.
+    targets: Vec<Arc<Target>>,
+    /// How many calls are hedged, by route.
+    hedges: HashMap<Arc<str>, Hedges>,
+}
+
+/// Keeps the hedged calls of a route below their share.
+#[derive(Debug, Default)]
+pub(crate) struct Hedges(Mutex<Share>);
+
+impl Hedges {
+    /// Counts a call that may be hedged.
+    pub(crate) fn call(&self, share_permille: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).call(share_permille);
+    }
+
+    /// Takes leave for a hedge, if there is any.
+    pub(crate) fn take(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Snapshot {
     /// Makes a snapshot; what can be worked out once is worked out here and not on a call.
-    pub fn new(settings: Settings, resolver: &Resolver, metrics: &Metrics) -> Self {
+    pub fn new(
+        settings: Settings,
+        (resolver, targets): (&Resolver, &Targets),
+        metrics: &Metrics,
+    ) -> Self {
         let Settings { generation, catalog, providers, limits } = settings;
         let models = envelope::models(
             catalog.listed().iter().map(|one| (&*one.id, one.created, &*one.owner)),
@@ -165,10 +190,17 @@ impl Snapshot {
             .patterns()
             .map(|pattern| (Arc::clone(pattern), Arc::new(metrics.route(pattern))))
             .collect();
-        let providers =
+        let hedges = catalog.patterns().map(|name| (Arc::clone(name), Hedges::default()));
+        let hedges = hedges.collect();
+        let providers: Vec<_> =
             providers.into_iter().map(|one| Arc::new(Provider::new(one, resolver))).collect();
+        let identity = |index: ProviderIndex| providers.get(index.0).map_or(0, |one| one.identity);
+        let names = catalog.targets().iter();
+        let names: Vec<_> =
+            names.map(|one| (Arc::clone(&one.name), identity(one.provider))).collect();
+        let targets = targets.assign(&names);
         metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        Self { generation, catalog, limits, providers, models, routes }
+        Self { generation, catalog, limits, providers, models, routes, targets, hedges }
     }
 
     /// Which generation this is.
@@ -179,6 +211,21 @@ impl Snapshot {
     /// The provider at a catalog's index.
     pub(crate) fn provider(&self, index: ProviderIndex) -> Option<&Arc<Provider>> {
         self.providers.get(index.0)
+    }
+
+    /// How a target stands.
+    pub(crate) fn standing(&self, target: &catalog::Target) -> Option<Arc<Target>> {
+        Some(self.targets.get(target.slot.0)?.named(&target.name))
+    }
+
+    /// How each target stands.
+    pub(crate) fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+
+    /// The share of hedged calls of a route.
+    pub(crate) fn hedges(&self, route: &Route) -> Option<&Hedges> {
+        self.hedges.get(&route.pattern)
     }
 
     /// The answer to `GET /v1/models/{id}`: also for a name that only a prefix answers for.
@@ -210,11 +257,16 @@ pub(crate) struct Provider {
     pub(crate) reasoning: Reasoning,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) deadlines: Deadlines,
+    pub(crate) http2: bool,
+    pub(crate) prefill: PrefillForm,
+    pub(crate) probe: Option<Probe>,
+    /// Tells whether a provider of this name is still the same place with the same credential.
+    identity: u64,
     /// Everything of a request's head that no call changes. Holds the credential: never shown.
     heads: [Bytes; 3],
     credential: Option<SecretString>,
-    /// What the connector wants to know, made once for an address.
-    pub(crate) peer: ArcSwapOption<(SocketAddr, Arc<HttpPeer>)>,
+    /// What the connector wants to know, made once for its addresses.
+    pub(crate) peers: ArcSwapOption<Peers>,
 }
 
 impl fmt::Debug for Provider {
@@ -224,7 +276,7 @@ impl fmt::Debug for Provider {
 }
 
 impl Provider {
-    fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
+    pub(crate) fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
         let head = |path: &str| Bytes::from(request_head(&settings, path));
         let heads = [head("/chat/completions"), head("/completions"), head("/embeddings")];
         Self {
@@ -235,10 +287,14 @@ impl Provider {
             reasoning: settings.reasoning,
             on_disconnect: settings.on_disconnect,
             deadlines: settings.deadlines,
+            http2: settings.http2,
+            prefill: settings.prefill,
+            probe: settings.probe,
+            identity: identity(&settings),
             name: settings.name,
             heads,
             credential: settings.credential,
-            peer: ArcSwapOption::empty(),
+            peers: ArcSwapOption::empty(),
         }
     }
 
@@ -260,6 +316,15 @@ impl Provider {
             !secret.is_empty() && text.windows(secret.len()).any(|window| window == secret)
         })
     }
+}
+
+/// A number that changes with a provider's place and credential. Kept in memory only.
+fn identity(settings: &ProviderSettings) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (&settings.host, settings.port, settings.tls, &settings.path).hash(&mut hasher);
+    settings.credential.as_ref().map(ExposeSecret::expose_secret).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The `Host` header: the host, and the port where it is not the scheme's own.

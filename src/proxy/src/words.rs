@@ -271,6 +271,14 @@ const UPSTREAM_DIVERGED: Words = Words {
     message: "The provider broke off its answer, and no other could go on with the same one. What you have received is incomplete.",
     param: None,
 };
+/// The provider said in the middle of its answer that it failed.
+pub(crate) const ERROR_EVENT: Words = Words {
+    status: 502,
+    kind: UPSTREAM,
+    reason: "upstream_error_event",
+    message: "The provider failed in the middle of its answer. What you have received is incomplete.",
+    param: None,
+};
 /// No target takes calls now.
 pub(crate) const TARGETS_UNAVAILABLE: Words = Words {
     status: 503,
@@ -374,7 +382,8 @@ mod tests {
         let failures = Failure::ALL.map(of_failure);
         let cuts = Failure::ALL.map(of_cut);
         let refusals = Refusal::ALL.map(of_refusal);
-        for words in failures.iter().chain(&cuts).chain(&refusals).chain(&[SHUTDOWN, PANICKED]) {
+        let others = [SHUTDOWN, PANICKED, TARGETS_UNAVAILABLE, ERROR_EVENT];
+        for words in failures.iter().chain(&cuts).chain(&refusals).chain(&others) {
             let row = format!("| {} | `{}` | `{}` |", words.status, words.kind, words.reason);
             assert!(DOCUMENT.contains(&row), "{row}");
         }

@@ -23,6 +23,7 @@ use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::{Limits, Settings, Snapshot};
+use tokenroute_proxy::targets::Targets;
 use tokio::sync::mpsc::Receiver;
 
 /// A directory with a defect.
@@ -67,8 +68,10 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
         providers: vec![],
         limits: limits(),
     };
-    let snapshot = Snapshot::new(settings, &Resolver::default(), &metrics);
+    let (targets, _changes) = Targets::new(&metrics);
+    let snapshot = Snapshot::new(settings, (&Resolver::default(), &targets), &metrics);
     let gateway = Gateway::new(Parts {
+        targets,
         keys: Arc::new(Broken),
         peppers: vec![Pepper::new(&[1; 32])],
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),

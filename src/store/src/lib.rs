@@ -10,6 +10,7 @@ mod error;
 mod record_writer;
 mod redis_cache;
 mod sql;
+mod target_hints;
 
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
@@ -19,3 +20,4 @@ pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
 pub use sql::records::{StoredAttempt, StoredRecord};
+pub use target_hints::TargetHints;

@@ -4,25 +4,34 @@
 //! stands, look-ups skip Redis without waiting. Values are checked against the hash that was asked for, so
 //! that no mix-up of replies can turn into somebody else's key.
 
+mod ears;
 mod value;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline};
 use tokenroute_domain::key::{ApiKey, KeyHash};
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+pub(crate) use ears::Ears;
 pub(crate) use value::{Fetched, read_hash};
 
+/// How long Redis is left alone after a failure.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+/// How often idle connections are asked for a sign of life.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(1);
+/// Where revocations are published, as hexadecimal hashes.
+pub(crate) const REVOKED: &str = "tr:keys:revoked";
+
 /// What connecting, with its first exchange, may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// What a background command may take.
-const COMMAND_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const COMMAND_WAIT: Duration = Duration::from_millis(500);
 /// Seconds that a cached key lives; the reader checks its age again.
 const KEY_SECONDS: u64 = 30;
 /// Seconds that the mark of a revoked key lives: much longer than any cached key.
@@ -35,8 +44,6 @@ const PIPELINE_MAX: usize = 1024;
 const TOMBSTONES_MAX: usize = 256;
 /// Characters kept of the reason for a failure.
 const REASON_CHARS_MAX: usize = 64;
-/// Where revocations are published, as hexadecimal hashes.
-const CHANNEL: &str = "tr:keys:revoked";
 
 /// The address is no Redis URL. The address itself is not repeated: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +113,7 @@ impl RedisCache {
         };
         let mut both = redis::pipe();
         tombstone(&mut both, hash);
-        both.cmd("PUBLISH").arg(CHANNEL).arg(value::hex(hash)).ignore();
+        both.cmd("PUBLISH").arg(REVOKED).arg(value::hex(hash)).ignore();
         run(&both, connection, COMMAND_WAIT).await.inspect_err(|_failure| self.cut(number))
     }
 
@@ -168,22 +175,13 @@ impl RedisCache {
         self.0.broken.notified().await;
     }
 
-    /// A connection of its own that hears revocations.
-    pub(crate) async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream), RedisFailure> {
-        let listening = async {
-            let (mut sink, stream) = self.0.client.get_async_pubsub().await?.split();
-            sink.subscribe(CHANNEL).await?;
-            Ok((sink, stream))
-        };
-        in_time(listening, CONNECT_WAIT).await
+    /// A connection of its own that hears what is published on a channel.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Ears, RedisFailure> {
+        Ears::open(&self.0.client, channel).await
     }
 
-    /// Asks a subscribed connection for a sign of life.
-    pub(crate) async fn ping_subscription(sink: &mut PubSubSink) -> Result<(), RedisFailure> {
-        in_time(sink.ping::<redis::Value>(), CONNECT_WAIT).await.map(drop)
-    }
-
-    async fn dial(&self) -> Result<MultiplexedConnection, RedisFailure> {
+    /// A connection that nobody else uses.
+    pub(crate) async fn dial(&self) -> Result<MultiplexedConnection, RedisFailure> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WAIT))
             .set_response_timeout(Some(CONNECT_WAIT))
@@ -226,7 +224,7 @@ async fn run(
     in_time(pipeline.query_async::<()>(&mut connection), budget).await
 }
 
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     exchange: impl Future<Output = redis::RedisResult<T>>,
     budget: Duration,
 ) -> Result<T, RedisFailure> {

@@ -33,8 +33,10 @@ const OPEN_TRIES: u32 = 20;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Every migration: version, what it brings, and its statements. Released ones are never changed.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql")),
+    (2, "house cost", include_str!("../migrations/sqlite/0002_house_cost.sql")),
+];
 
 /// One database, with its schema up to date. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -5,8 +5,11 @@ use bytes::Bytes;
 
 use crate::value::{Kind, Malformed, Reader};
 
+mod complaint;
 #[cfg(test)]
 mod tests;
+
+pub use complaint::{Complaint, complaint};
 
 /// Longest error body of a provider that is read, in bytes. Of a longer one nothing is known.
 pub const ERROR_BYTES_MAX: usize = 64 * 1024;

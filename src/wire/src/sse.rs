@@ -120,6 +120,11 @@ impl<'a> Event<'a> {
         (range.end > 0).then(|| part(self.bytes, range))
     }
 
+    /// Whether the stream ended before the event's blank line.
+    pub fn unterminated(&self) -> bool {
+        self.fields.open
+    }
+
     /// Where the values of the data lines stand in [`Self::bytes`].
     pub fn data_lines(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
         let bytes = self.bytes;
@@ -192,6 +197,8 @@ struct Fields {
     first: usize,
     /// Any line that is no comment.
     any: bool,
+    /// The stream ended before the blank line.
+    open: bool,
     data_lines: usize,
     /// The first data line's value.
     data: Place,
@@ -275,7 +282,8 @@ impl Scanner {
     }
 
     /// Ends the stream: gives the unterminated rest, if there is one. A client that keeps to the
-    /// letter ignores an event without its blank line; what it says of usage is true all the same.
+    /// letter ignores an event without its blank line; what it says is true all the same, and two more
+    /// `\n` make it an event like any other.
     pub fn finish(&mut self) -> Option<Block> {
         if self.pending.is_empty() {
             return None;
@@ -286,7 +294,7 @@ impl Scanner {
         if keep && !rest.is_empty() && rest != b"\r" {
             self.read_line(&bytes, 0, bytes.len());
         }
-        let fields = mem::take(&mut self.fields);
+        let fields = Fields { open: true, ..mem::take(&mut self.fields) };
         let kind = match (keep, fields.any) {
             (true, true) => Kind::Event(fields),
             (true, false) => Kind::Quiet,

@@ -3,15 +3,17 @@
 //!
 //! Members come in order; of equal keys the last one wins in a caller that simply assigns.
 
-use std::borrow::Cow;
 use std::ops::Range;
-
-use memchr::memchr;
 
 use crate::words::length_before;
 
+mod text;
+
 #[cfg(test)]
 mod tests;
+
+pub(crate) use text::join_halves;
+pub use text::{Piece, Text};
 
 /// Deepest nesting that is read; the outermost value is at depth 1.
 pub const DEPTH_MAX: u32 = 64;
@@ -39,13 +41,6 @@ pub enum Kind {
     Bool,
     /// `null`
     Null,
-}
-
-/// A string as it stands in the text, still escaped.
-#[derive(Clone, Copy, Debug)]
-pub struct Text<'a> {
-    raw: &'a str,
-    escaped: bool,
 }
 
 /// A member's key, and where it stands.
@@ -96,6 +91,11 @@ impl<'a> Reader<'a> {
     /// Offset of the next byte to read.
     pub fn offset(&self) -> usize {
         self.at
+    }
+
+    /// A stretch of the text, as it is written.
+    pub fn slice(&self, range: Range<usize>) -> Option<&'a str> {
+        self.text.get(range)
     }
 
     /// What the next value begins like.
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
         let raw = self.text.get(start..self.at).ok_or(Malformed)?;
         let closed = self.byte() == Some(b'"');
         self.at = if closed { self.at + 1 } else { self.text.len() };
-        Ok(Text { raw, escaped })
+        Ok(Text::new(raw, escaped))
     }
 
     /// Reads a number, as it is written.
@@ -337,90 +337,13 @@ impl<'a> Reader<'a> {
     fn escape(&mut self) -> Result<(), Malformed> {
         match self.rest().get(1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') if self.rest().get(2..6).is_some_and(|hex| unit(hex).is_some()) => {
+            Some(b'u') if self.rest().get(2..6).is_some_and(|hex| text::unit(hex).is_some()) => {
                 self.at += 6;
             }
             _ => return Err(Malformed),
         }
         Ok(())
     }
-}
-
-impl<'a> Text<'a> {
-    /// The string as written between its quotes.
-    pub fn raw(&self) -> &'a str {
-        self.raw
-    }
-
-    /// Whether the string is empty.
-    pub fn is_empty(&self) -> bool {
-        self.raw.is_empty()
-    }
-
-    /// The string itself; half a surrogate pair becomes U+FFFD.
-    pub fn decode(&self) -> Cow<'a, str> {
-        if !self.escaped {
-            return Cow::Borrowed(self.raw);
-        }
-        let mut out = String::with_capacity(self.raw.len());
-        self.each_part(|part| out.push_str(part));
-        Cow::Owned(out)
-    }
-
-    /// Gives the decoded string piece by piece, without a buffer for the whole of it.
-    pub fn each_part(&self, mut each: impl FnMut(&str)) {
-        let mut rest = self.raw;
-        while let Some(plain) = memchr(b'\\', rest.as_bytes()) {
-            let (before, escape) = rest.split_at_checked(plain).unwrap_or((rest, ""));
-            if !before.is_empty() {
-                each(before);
-            }
-            let (character, length) = unescape(escape);
-            each(character.encode_utf8(&mut [0; 4]));
-            rest = escape.get(length..).unwrap_or_default();
-        }
-        if !rest.is_empty() {
-            each(rest);
-        }
-    }
-}
-
-/// Reads the escape at the start of `text`: the character that it stands for, and its length in bytes.
-fn unescape(text: &str) -> (char, usize) {
-    let bytes = text.as_bytes();
-    let simple = match bytes.get(1) {
-        Some(b'u') => None,
-        Some(b'b') => Some('\u{8}'),
-        Some(b'f') => Some('\u{c}'),
-        Some(b'n') => Some('\n'),
-        Some(b'r') => Some('\r'),
-        Some(b't') => Some('\t'),
-        Some(other) => Some(char::from(*other)),
-        None => return (char::REPLACEMENT_CHARACTER, text.len()),
-    };
-    if let Some(character) = simple {
-        return (character, 2);
-    }
-    let first = bytes.get(2..6).and_then(unit).unwrap_or_default();
-    let second = match bytes.get(6..12) {
-        Some([b'\\', b'u', hex @ ..]) => unit(hex),
-        _ => None,
-    };
-    let pair = second.and_then(|second| char::decode_utf16([first, second]).next()?.ok());
-    let single = char::from_u32(u32::from(first));
-    match (single, pair) {
-        (Some(character), _) => (character, 6),
-        (None, Some(character)) => (character, 12),
-        (None, None) => (char::REPLACEMENT_CHARACTER, 6),
-    }
-}
-
-/// Four hexadecimal digits.
-fn unit(hex: &[u8]) -> Option<u16> {
-    hex.iter().try_fold(0_u16, |sum, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some(sum << 4 | u16::try_from(digit).ok()?)
-    })
 }
 
 /// How many bytes at the start are neither quote, backslash nor control character.

@@ -111,10 +111,25 @@ fn every_stream_is_understood() {
 }
 
 #[test]
-fn without_stripping_every_byte_passes() {
+fn without_stripping_every_byte_passes_that_is_not_malformed() {
+    let mut odd = Vec::new();
     for fixture in fixtures() {
-        assert_eq!(fixture.whole(false).out, fixture.bytes, "{}", fixture.name);
+        let out = fixture.whole(false).out;
+        if out != fixture.bytes {
+            assert_eq!(events(&out), sound_events(&fixture.bytes), "{}", fixture.name);
+            odd.push(fixture.name);
+        }
     }
+    odd.sort();
+    assert_eq!(odd, ["cut_in_character", "malformed_event"]);
+}
+
+/// The events that are JSON, or the end.
+fn sound_events(stream: &[u8]) -> Vec<String> {
+    let sound = |event: &String| {
+        event.starts_with("[DONE]") || event.starts_with('{') && event.ends_with('}')
+    };
+    events(stream).into_iter().filter(sound).collect()
 }
 
 /// What a provider sends that was not asked for usage: no `usage` member, no event that is only that.
@@ -122,7 +137,9 @@ fn without_usage(stream: &[u8]) -> Vec<String> {
     let mut events = Vec::new();
     for event in read_plainly(stream) {
         let Ok(mut chunk) = serde_json::from_slice::<Value>(&event.data) else {
-            events.push(String::from_utf8_lossy(&event.data).into_owned());
+            if event.data.starts_with(b"[DONE]") {
+                events.push(String::from_utf8_lossy(&event.data).into_owned());
+            }
             continue;
         };
         let usage = chunk.as_object_mut().unwrap().remove("usage").unwrap_or_default();
@@ -240,13 +257,13 @@ fn a_large_body_is_metered_without_being_kept() {
          \"note\":\"\\\"usage\\\":{{}}]]}}\\\" [{{\\\\\"}}],\"us\\u0061ge\" : {{\"prompt_tokens\": 8, \"total_tokens\": 8 }}}}\n"
     );
     for endpoint in [Endpoint::Embeddings, Endpoint::ChatCompletions] {
-        let options = Options { endpoint, ..chat(false) };
-        let whole = relay_body([body.as_bytes()], options);
+        let options = || Options { endpoint, ..chat(false) };
+        let whole = relay_body([body.as_bytes()], options());
         assert_eq!(whole.facts.usage, Some(Usage { input: 8, ..Usage::default() }));
         assert!(whole.facts.complete && whole.facts.malformed == 0);
-        let split = relay_body(split_at_chance(body.as_bytes(), 3, 30_000), options);
+        let split = relay_body(split_at_chance(body.as_bytes(), 3, 30_000), options());
         assert_eq!(split, whole);
-        let cut = relay_body([&body.as_bytes()[..body.len() - 3]], options);
+        let cut = relay_body([&body.as_bytes()[..body.len() - 3]], options());
         assert!(!cut.facts.complete);
     }
 }

@@ -10,10 +10,20 @@ use serde_json::{Value, json};
 use tokenroute_fuzz::attempt::{Attempt, send};
 use tokenroute_fuzz::body;
 use tokenroute_fuzz::chance::Chance;
-use tokenroute_wire::request::{Change, Flag, Model, Name, Number, Options};
+use tokenroute_wire::request::{Change, Flag, Model, Name, Number, Options, Prefill, PrefillForm};
 
 /// Model IDs that upstreams could have.
 const MODELS: &[&str] = &["up/1", "", "a\"b\\c", "é\u{1f600}\n\u{1}", "gpt-5-mini-2025-08-07"];
+
+/// Beginnings of answers.
+const TEXTS: &[&str] = &["Half", "", "a\"b\\c\u{1}", "é\u{1f600}\n\u{2028}", "\"}],\"x\":[{"];
+
+const FORMS: &[PrefillForm] = &[
+    PrefillForm::Message,
+    PrefillForm::Prefix,
+    PrefillForm::Partial,
+    PrefillForm::ContinueFinalMessage,
+];
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -26,7 +36,13 @@ fn main() -> io::Result<()> {
     for _ in 0..count {
         let body = body::write(&mut dice);
         let include_usage = dice.once_in(2);
-        let change = Change { model: dice.pick(MODELS), include_usage };
+        let (text, form) = (dice.pick(TEXTS), dice.pick(FORMS));
+        let change = Change {
+            model: dice.pick(MODELS),
+            include_usage,
+            prefill: dice.once_in(3).then_some(Prefill { text, form }),
+            output_tokens_max: dice.once_in(3).then_some(dice.draw() >> 40),
+        };
         let attempt = send(&body, &change, &mut dice);
         let found = describe(&attempt, &change).to_string();
         let sent = if attempt.verdict.is_ok() { attempt.sent.as_slice() } else { &[] };
@@ -45,6 +61,8 @@ fn describe(attempt: &Attempt, change: &Change<'_>) -> Value {
         "verdict": attempt.verdict.err().map_or("ok", |malformed| malformed.as_str()),
         "upstream_model": change.model,
         "include_usage": change.include_usage,
+        "prefill": change.prefill.filter(|_| attempt.late).map(describe_prefill),
+        "output_tokens_max": change.output_tokens_max.filter(|_| attempt.late),
         "growth": attempt.growth,
         "model": facts.model.as_ref().map(describe_model),
         "stream": facts.stream.map(describe_flag),
@@ -53,7 +71,20 @@ fn describe(attempt: &Attempt, change: &Change<'_>) -> Value {
         "max_completion_tokens": facts.max_completion_tokens.map(describe_number),
         "n": facts.n.map(describe_number),
         "best_of": facts.best_of.map(describe_number),
+        "messages": facts.messages.map(|messages| json!({ "empty": messages.empty })),
+        "tools": facts.tools,
+        "logprobs": facts.logprobs,
     })
+}
+
+fn describe_prefill(prefill: Prefill<'_>) -> Value {
+    let form = match prefill.form {
+        PrefillForm::Message => "message",
+        PrefillForm::Prefix => "prefix",
+        PrefillForm::Partial => "partial",
+        PrefillForm::ContinueFinalMessage => "continue",
+    };
+    json!({ "text": prefill.text, "form": form })
 }
 
 fn describe_model(model: &Model) -> Value {

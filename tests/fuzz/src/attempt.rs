@@ -16,6 +16,8 @@ pub struct Attempt {
     pub offset: u64,
     /// By how much the body that was sent was announced to be longer.
     pub growth: i64,
+    /// Whether it began when the body had ended.
+    pub late: bool,
     /// Why the body was refused, if it was.
     pub verdict: Result<(), Malformed>,
 }
@@ -41,8 +43,9 @@ pub fn send(body: &[u8], change: &Change<'_>, dice: &mut Chance) -> Attempt {
         }
     }
     verdict = verdict.and_then(|()| scanner.finish());
+    let late = splicer.is_none() && scanner.finished();
     let mut splicer = splicer.unwrap_or_else(|| Splicer::new(change, &scanner));
     splicer.advance(&scanner, &frames, &mut pieces);
     let (offset, growth) = (splicer.offset(), splicer.growth());
-    Attempt { scanner, sent: pieces.concat(), offset, growth, verdict }
+    Attempt { scanner, sent: pieces.concat(), offset, growth, late, verdict }
 }

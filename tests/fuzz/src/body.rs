@@ -13,6 +13,11 @@ pub fn write(chance: &mut Chance) -> Vec<u8> {
             members.push(write_routed(key, chance));
         }
     }
+    for key in NOTED {
+        if chance.once_in(8) {
+            members.push(write_noted(key, chance));
+        }
+    }
     for _ in 0..chance.below(6) {
         members.push(format!("{}:{}{}", write_key(chance), space(chance), write_value(chance, 4)));
     }
@@ -31,8 +36,36 @@ pub fn write(chance: &mut Chance) -> Vec<u8> {
     body
 }
 
-const ROUTED: &[&str] =
-    &["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of"];
+/// Keys that must be unique.
+const ROUTED: &[&str] = &[
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "best_of",
+    "messages",
+];
+
+/// Keys that something depends on, but may occur twice.
+const NOTED: &[&str] = &[
+    "prompt",
+    "input",
+    "tools",
+    "functions",
+    "logprobs",
+    "continue_final_message",
+    "add_generation_prompt",
+];
+
+fn write_noted(key: &str, chance: &mut Chance) -> String {
+    let value = match chance.below(3) {
+        0 => chance.pick(&["true", "false", "null", "[]", "{ }", "[null]"]).into(),
+        _ => write_value(chance, 3),
+    };
+    format!("{}{}:{}{value}", spell(key, chance), space(chance), space(chance))
+}
 
 fn write_routed(key: &str, chance: &mut Chance) -> String {
     let value = match key {
@@ -47,6 +80,11 @@ fn write_routed(key: &str, chance: &mut Chance) -> String {
             if chance.once_in(12) { chance.pick(&odd).into() } else { chance.pick(&usual).into() }
         }
         "stream_options" => write_options(chance),
+        "messages" => match chance.below(8) {
+            0 => write_value(chance, 3),
+            1 => format!("[{}]", space(chance)),
+            _ => write_list(chance, 3),
+        },
         _ => write_count(chance),
     };
     format!("{}{}:{}{value}", spell(key, chance), space(chance), space(chance))
@@ -135,7 +173,9 @@ fn write_key(chance: &mut Chance) -> String {
                 ["models", "mode", "Model1", "mo del", "max_token", "", "n ", "\\u006e\\u0000"];
             format!("\"{}\"", chance.pick(&near))
         }
-        _ => format!("\"{}\"", chance.pick(&["messages", "role", "content", "tools", "user", "a"])),
+        _ => {
+            format!("\"{}\"", chance.pick(&["messages_", "role", "content", "tools", "user", "a"]))
+        }
     }
 }
 
@@ -190,12 +230,7 @@ fn write_value(chance: &mut Chance, depth: usize) -> String {
             format!("{}{}", "[".repeat(levels), "]".repeat(levels))
         }
         2..6 => write_text(chance),
-        6 | 7 => {
-            let list: Vec<String> = (0..items)
-                .map(|_| format!("{}{}", space(chance), write_value(chance, inner)))
-                .collect();
-            format!("[{}]", list.join(","))
-        }
+        6 | 7 => write_list(chance, inner),
         _ => {
             let list: Vec<String> = (0..items)
                 .map(|_| {
@@ -215,6 +250,13 @@ fn write_value(chance: &mut Chance, depth: usize) -> String {
             format!("{{{}}}", list.join(","))
         }
     }
+}
+
+fn write_list(chance: &mut Chance, depth: usize) -> String {
+    let items = chance.below(4);
+    let list: Vec<String> =
+        (0..items).map(|_| format!("{}{}", space(chance), write_value(chance, depth))).collect();
+    format!("[{}{}]", list.join(","), space(chance))
 }
 
 fn space(chance: &mut Chance) -> &'static str {

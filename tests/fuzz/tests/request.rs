@@ -34,7 +34,8 @@ fn scan(body: &[u8]) -> (Scanner, Result<(), Malformed>) {
 /// What must hold for any bytes, however they are split and whenever they are sent on.
 fn check(body: &[u8], seed: u64) {
     let (whole, verdict) = scan(body);
-    let change = Change { model: "up\"stream/\u{e9}\n", include_usage: seed & 1 == 0 };
+    let change =
+        Change { model: "up\"stream/\u{e9}\n", include_usage: seed & 1 == 0, ..Change::default() };
     let attempt = send(body, &change, &mut Chance::new(seed));
     assert_eq!(verdict.is_ok(), attempt.verdict.is_ok());
     match verdict {

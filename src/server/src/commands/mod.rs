@@ -4,6 +4,7 @@ mod check;
 mod clock;
 pub(crate) mod keys;
 mod records;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ const CONFIG_VARIABLE: &str = "TOKENROUTE_CONFIG";
 pub(crate) enum Command {
     /// Run the gateway.
     Run,
+    /// Start the program anew, as its file is now, and leave the sockets and all new calls to it.
+    Upgrade,
     /// Check a configuration file and print every problem in it.
     Check {
         /// The file to check.
@@ -180,6 +183,10 @@ pub(crate) fn perform(
     let config = config.or(variable.as_deref());
     let end = match command {
         Command::Run => serve(config, environment, terminal),
+        Command::Upgrade => match config::load_state(config, environment) {
+            Ok(plan) => upgrade::upgrade(&plan.dir, terminal),
+            Err(problems) => terminal.mistaken(&problems),
+        },
         Command::Check { file } => check::check(&file, environment, terminal),
         Command::Keys(command) => {
             let plan = config::load_state(config, environment);
@@ -201,13 +208,22 @@ pub(crate) fn perform(
 
 /// Runs the gateway until it is told to end.
 fn serve(config: Option<&Path>, environment: Environment<'_>, terminal: &mut Terminal<'_>) -> End {
+    let (inherited, mut predecessor) = run::inherit(environment);
     let plan = match config::load(config, environment) {
         Ok(plan) => plan,
-        Err(problems) => return terminal.mistaken(&problems),
+        Err(problems) => {
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            predecessor.failed(lines.join("\n"));
+            return terminal.mistaken(&problems);
+        }
     };
-    match run::run(plan, config) {
+    let start = run::Start { path: config, inherited, predecessor: &mut predecessor };
+    match run::run(plan, start) {
         Ok(()) => End::Done,
-        Err(error) => terminal.unable(&format_args!("{error:#}")),
+        Err(error) => {
+            predecessor.failed(format_args!("{error:#}"));
+            terminal.unable(&format_args!("{error:#}"))
+        }
     }
 }
 

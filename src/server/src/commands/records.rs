@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokenroute_store::{Database, StoredRecord};
+use tokenroute_domain::money::NanoUsd;
+use tokenroute_store::{Database, StoredAttempt, StoredRecord};
 
 use super::{End, Terminal, cell, clock};
 
@@ -40,7 +41,7 @@ pub(crate) async fn show(database: &Database, choice: Choice, terminal: &mut Ter
         };
         for record in &page {
             sequence = record.sequence;
-            let line = if choice.json { as_json(record) } else { row(&as_row(record)) };
+            let line = if choice.json { as_json(record) } else { as_text(record) };
             if terminal.say(format_args!("{line}")) != End::Done {
                 return End::Unable;
             }
@@ -66,8 +67,41 @@ fn row(cells: &[String; 9]) -> String {
     line.trim_end().to_owned()
 }
 
+/// Its row, and below it what was tried where there is something to tell of it.
+fn as_text(record: &StoredRecord) -> String {
+    let mut lines = vec![row(&as_row(record))];
+    if record.attempts.len() > 1 || record.house_cost != NanoUsd::ZERO {
+        lines.extend((1_usize..).zip(&record.attempts).map(|(place, one)| attempt(place, one)));
+    }
+    if record.house_cost != NanoUsd::ZERO {
+        lines.push(format!("    the house bears {} USD", record.house_cost));
+    }
+    lines.join("\n")
+}
+
+/// `1. target  why  result  status  time  cost`, as far as it is known.
+fn attempt(place: usize, attempt: &StoredAttempt) -> String {
+    let status = attempt.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+    let milliseconds = attempt.micros / 1_000;
+    let cost = match (attempt.cost, attempt.house_cost) {
+        (NanoUsd::ZERO, NanoUsd::ZERO) => String::new(),
+        (cost, NanoUsd::ZERO) => format!("{cost} USD"),
+        (cost, house) => format!("{cost} USD + {house} USD the house's"),
+    };
+    let line = format!(
+        "    {place}. {:<32}  {:<9}  {:<19}  {status:>3}  {milliseconds:>6} ms  {cost}",
+        cell(&attempt.target),
+        cell(&attempt.why),
+        cell(&attempt.result),
+    );
+    line.trim_end().to_owned()
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000)
+}
+
 fn as_row(record: &StoredRecord) -> [String; 9] {
-    let seconds = |micros: u64| format!("{}.{:03}", micros / 1_000_000, micros / 1_000 % 1_000);
     [
         clock::seconds(record.started),
         if record.status == 0 { "-".to_owned() } else { record.status.to_string() },
@@ -111,6 +145,7 @@ fn as_json(record: &StoredRecord) -> String {
         },
         "usage_source": record.usage_source.as_str(),
         "cost_nano_usd": record.cost.0,
+        "house_cost_nano_usd": record.house_cost.0,
         "latency_micros": record.latency_micros,
         "first_token_micros": record.first_token_micros,
     })

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
 use tokenroute_domain::key::RawKey;
 use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::record::{Endpoint, Outcome, Record};
+use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
+use tokenroute_domain::routing::Why;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_store::Database;
@@ -185,10 +186,14 @@ fn record(number: u32) -> Record {
 }
 
 fn write_records(state: &Path, numbers: std::ops::Range<u32>) {
+    insert(state, &numbers.map(record).collect::<Vec<_>>());
+}
+
+fn insert(state: &Path, records: &[Record]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let database = Database::open(&state.join("tokenroute.db")).await.unwrap();
-        database.insert_records(&numbers.map(record).collect::<Vec<_>>()).await.unwrap();
+        database.insert_records(records).await.unwrap();
         database.close().await;
     });
 }
@@ -231,6 +236,53 @@ fn the_last_records_are_shown_the_latest_last() {
             "0.009"
         ],
     );
+}
+
+#[test]
+fn what_was_tried_is_shown_where_there_is_something_to_tell() {
+    let (_folder, state) = folder();
+    command(&state, None, &["records"]);
+    let leg = |target: &str, why, result, status| Attempt {
+        target: target.into(),
+        why,
+        result,
+        status,
+        micros: 12_900,
+        output_tokens: 0,
+        cost: NanoUsd::ZERO,
+        house_cost: NanoUsd::ZERO,
+    };
+    let legs = vec![
+        leg("a/x", Why::Chosen, "server_error", Some(503)),
+        leg("b/y\u{1b}", Why::Fallback, "reset", None),
+        Attempt {
+            output_tokens: 9,
+            cost: NanoUsd(3_000),
+            house_cost: NanoUsd(500),
+            ..leg("c/z", Why::Continue, "ok", Some(200))
+        },
+    ];
+    let told = Record { attempts: legs, house_cost: NanoUsd(500), ..record(1) };
+    let one = leg("a/x", Why::Chosen, "ok", Some(200));
+    insert(&state, &[told, Record { attempts: vec![one], ..record(2) }]);
+
+    let table = command(&state, None, &["records"]).out;
+    let words: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words.len(), 7, "a call that was answered at once is one line\n{table}");
+    assert_eq!(words[2].join(" "), "1. a/x chosen server_error 503 12 ms");
+    assert_eq!(words[3].join(" "), "2. b/y\u{fffd} fallback reset - 12 ms");
+    let last = "3. c/z continue ok 200 12 ms 0.000003 USD + 0.0000005 USD the house's";
+    assert_eq!(words[4].join(" "), last);
+    assert_eq!(words[5].join(" "), "the house bears 0.0000005 USD");
+
+    let lines = json_lines(&command(&state, None, &["records", "--json"]).out);
+    assert_eq!(lines[0]["house_cost_nano_usd"], 500);
+    assert_eq!(lines[1]["house_cost_nano_usd"], 0);
+    let leg = serde_json::json!({
+        "target": "c/z", "why": "continue", "result": "ok", "status": 200, "micros": 12_900,
+        "output_tokens": 9, "cost": 3_000, "house_cost": 500,
+    });
+    assert_eq!(lines[0]["attempts"][2], leg);
 }
 
 /// A reader that leaves after some lines, and lets something happen after the first.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{File, Seconds};
+use super::file::{File, Fraction, Seconds};
 use super::plan::{Plan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
@@ -151,6 +151,27 @@ impl Checker<'_> {
             Ok(_) | Err(_) => {
                 let (min, max) = (bounds.min.as_secs_f64(), bounds.max.as_secs_f64());
                 self.problem(path, format!("must be a number of seconds from {min} to {max}"));
+                bounds.default
+            }
+        }
+    }
+
+    /// A part of a whole, in thousandths, within the bounds or their default.
+    pub(crate) fn permille(
+        &mut self,
+        path: &str,
+        typed: Option<Fraction>,
+        bounds: Bounds<u32>,
+    ) -> u32 {
+        let Some(Fraction(fraction)) = typed else { return bounds.default };
+        // A thousandth of a whole is a millisecond of a second, and those are converted for us.
+        let length = Duration::try_from_secs_f64(fraction).ok();
+        let permille = length.and_then(|length| u32::try_from(length.as_millis()).ok());
+        let (min, max) = (f64::from(bounds.min) / 1_000.0, f64::from(bounds.max) / 1_000.0);
+        match permille {
+            Some(permille) if (min..=max).contains(&fraction) => permille,
+            Some(_) | None => {
+                self.problem(path, format!("must be a number from {min} to {max}"));
                 bounds.default
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use secrecy::SecretString;
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 /// A whole file.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -27,6 +27,8 @@ pub(crate) struct File {
     pub limits: Limits,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// How routes that say nothing try their targets.
+    pub routing: Routing,
     /// How a node goes down.
     pub shutdown: Shutdown,
     /// What is logged.
@@ -123,10 +125,25 @@ pub(crate) struct Limits {
 pub(crate) struct Deadlines {
     pub connect_seconds: Option<Seconds>,
     pub head_seconds: Option<Seconds>,
+    pub first_token_seconds: Option<Seconds>,
     pub stall_seconds: Option<Seconds>,
     pub total_seconds: Option<Seconds>,
     pub drain_seconds: Option<Seconds>,
     pub pool_idle_seconds: Option<Seconds>,
+}
+
+/// `[routing]`: how a route that says nothing of its own tries its targets; the fields are explained at
+/// the domain's `routing::Policy`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Routing {
+    pub attempts_max: Option<i64>,
+    pub attempts_seconds: Option<Seconds>,
+    pub wait_seconds_max: Option<Seconds>,
+    pub on_break: Option<String>,
+    pub balance: Option<String>,
+    pub affinity: Option<String>,
 }
 
 /// `[shutdown]`; the fields are explained at `plan::Shutdown`.
@@ -186,10 +203,14 @@ pub(crate) struct Provider {
     pub credential_file: Option<String>,
     /// `cancel` or `drain`.
     pub on_disconnect: Option<String>,
+    /// Whether it is spoken to in HTTP/2.
+    pub http2: Option<bool>,
     /// Where it differs from `OpenAI`.
     pub quirks: Quirks,
     /// Where it differs from `[deadlines]`.
     pub deadlines: Deadlines,
+    /// How it is looked after while nobody calls.
+    pub probe: Option<Probe>,
     /// The models to list, with their prices.
     pub models: Vec<Model>,
 }
@@ -203,6 +224,19 @@ pub(crate) struct Quirks {
     pub stream_options: Option<bool>,
     /// `inside`, `added` or `by_total`.
     pub reasoning: Option<String>,
+    /// `message`, `prefix`, `partial` or `continue_final_message`.
+    pub prefill: Option<String>,
+}
+
+/// `[providers.NAME.probe]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Probe {
+    /// Time between two probes.
+    pub every_seconds: Option<Seconds>,
+    /// `models` or `completion`.
+    pub kind: Option<String>,
 }
 
 /// `[[providers.NAME.models]]`; prices are in USD per million tokens, `request` in USD.
@@ -235,8 +269,42 @@ pub(crate) struct Model {
 pub(crate) struct Route {
     /// What clients ask for: a name, or `prefix/*`.
     pub model: Option<String>,
+    // The fields of `Routing`, for this route alone: a flattened table would hide unknown fields.
+    pub attempts_max: Option<i64>,
+    pub attempts_seconds: Option<Seconds>,
+    pub wait_seconds_max: Option<Seconds>,
+    pub on_break: Option<String>,
+    pub balance: Option<String>,
+    pub affinity: Option<String>,
+    /// Deadlines that take the place of the provider's.
+    pub deadlines: Patience,
+    /// When a second target is tried while the first is silent.
+    pub hedge: Option<Hedge>,
     /// Who answers, in order.
     pub targets: Vec<Target>,
+}
+
+/// `[routes.deadlines]`; the fields are explained at the domain's `routing::Patience`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+#[expect(clippy::struct_field_names, reason = "units stand last in every name")]
+pub(crate) struct Patience {
+    pub connect_seconds: Option<Seconds>,
+    pub head_seconds: Option<Seconds>,
+    pub first_token_seconds: Option<Seconds>,
+    pub stall_seconds: Option<Seconds>,
+    pub total_seconds: Option<Seconds>,
+}
+
+/// `[routes.hedge]`; the fields are explained at the domain's `routing::Hedge`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Hedge {
+    pub quantile: Option<Fraction>,
+    pub share: Option<Fraction>,
+    pub wait_seconds_min: Option<Seconds>,
 }
 
 /// One of a route's `targets`.
@@ -252,6 +320,10 @@ pub(crate) struct Target {
     pub weight: Option<i64>,
     /// Order among the targets: lower ranks first.
     pub rank: Option<i64>,
+    /// Whether it goes on from an assistant's message that the request ends in.
+    pub prefill: Option<bool>,
+    /// How many tokens of input and output it can hold together.
+    pub context_tokens: Option<i64>,
 }
 
 /// A length of time in seconds, whole or not.
@@ -259,28 +331,37 @@ pub(crate) struct Target {
 #[cfg_attr(test, derive(serde::Serialize))]
 pub(crate) struct Seconds(pub f64);
 
+/// A part of a whole, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(crate) struct Fraction(pub f64);
+
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Seconds;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
-            }
-            fn visit_f64<E>(self, seconds: f64) -> Result<Seconds, E> {
-                Ok(Seconds(seconds))
-            }
-            fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Seconds, E> {
-                let seconds = i32::try_from(seconds).map_err(|_| {
-                    E::invalid_value(
-                        serde::de::Unexpected::Signed(seconds),
-                        &"a smaller number of seconds",
-                    )
-                })?;
-                Ok(Seconds(f64::from(seconds)))
-            }
-        }
-        deserializer.deserialize_any(Number)
+        deserializer.deserialize_any(Number("a number of seconds")).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Number("a number")).map(Self)
+    }
+}
+
+/// Reads a number, whole or not; says what it should have been.
+struct Number(&'static str);
+
+impl Visitor<'_> for Number {
+    type Value = f64;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+    fn visit_f64<E>(self, number: f64) -> Result<f64, E> {
+        Ok(number)
+    }
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<f64, E> {
+        let smaller = |_| E::invalid_value(Unexpected::Signed(number), &"a smaller number");
+        i32::try_from(number).map(f64::from).map_err(smaller)
     }
 }
 

@@ -6,9 +6,11 @@
 mod base;
 mod check;
 mod credential;
+mod deadlines;
 mod file;
 mod limits;
 mod plan;
+mod policy;
 mod preset;
 mod price;
 mod problem;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::money::Price;
-use tokenroute_proxy::snapshot::{Deadlines, Limits, OnDisconnect, ProviderSettings, Settings};
+use tokenroute_proxy::snapshot::{
+    Deadlines, Limits, OnDisconnect, Probe, ProviderSettings, Settings,
+};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
@@ -141,6 +143,12 @@ pub(crate) struct ProviderPlan {
     pub on_disconnect: OnDisconnect,
     /// How long it may take.
     pub deadlines: Deadlines,
+    /// Whether it is spoken to in HTTP/2.
+    pub http2: bool,
+    /// How it is told to go on from an assistant's message.
+    pub prefill: PrefillForm,
+    /// How it is looked after while nobody calls; `None`: not at all.
+    pub probe: Option<Probe>,
     /// What is known of its models.
     pub models: Vec<ModelPlan>,
 }
@@ -211,9 +219,9 @@ impl ProviderPlan {
             reasoning: self.reasoning,
             on_disconnect: self.on_disconnect,
             deadlines: self.deadlines,
-            http2: false,
-            prefill: PrefillForm::default(),
-            probe: None,
+            http2: self.http2,
+            prefill: self.prefill,
+            probe: self.probe,
         }
     }
 }

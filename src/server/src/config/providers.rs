@@ -7,15 +7,16 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokenroute_domain::catalog::is_model_name;
 use tokenroute_domain::money::{Price, Rate};
-use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect};
+use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect, Probe, ProbeKind};
 use tokenroute_wire::meter::Reasoning;
+use tokenroute_wire::request::PrefillForm;
 
 use super::base::{Base, Origin};
-use super::check::{Bounds, Checker, bounds};
+use super::check::{Checker, bounds};
 use super::file::{self, File, Provider};
 use super::plan::{ModelPlan, ProviderPlan};
 use super::problem::Problem;
-use super::{credential, preset, price};
+use super::{credential, deadlines, preset, price};
 
 /// The name of the provider that runs in this process.
 pub(super) const DEMO: &str = "demo";
@@ -28,12 +29,20 @@ const MODELS_MAX: usize = 10_000;
 /// Longest name of a provider: it becomes a part of model names, headers and metrics.
 const NAME_BYTES_MAX: usize = 64;
 /// Most tokens that a model may be said to hold.
-const TOKENS_MAX: u64 = 1_000_000_000;
+pub(super) const TOKENS_MAX: u64 = 1_000_000_000;
 
 const ON_DISCONNECT: [(&str, OnDisconnect); 2] =
     [("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
 const REASONING: [(&str, Reasoning); 3] =
     [("inside", Reasoning::Inside), ("added", Reasoning::Added), ("by_total", Reasoning::ByTotal)];
+const PREFILL: [(&str, PrefillForm); 4] = [
+    ("message", PrefillForm::Message),
+    ("prefix", PrefillForm::Prefix),
+    ("partial", PrefillForm::Partial),
+    ("continue_final_message", PrefillForm::ContinueFinalMessage),
+];
+const PROBES: [(&str, ProbeKind); 2] =
+    [("models", ProbeKind::Models), ("completion", ProbeKind::Completion)];
 /// The wire formats that are spoken.
 const DIALECTS: [(&str, ()); 1] = [("openai", ())];
 
@@ -46,7 +55,8 @@ pub(super) struct Checked {
 
 /// Every provider: those of the file, those that the environment brings up, and the demo.
 pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<Checked> {
-    let defaults = deadlines(checker, "deadlines", &file.deadlines, &deadline_defaults());
+    let defaults = deadlines::defaults();
+    let defaults = deadlines::deadlines(checker, "deadlines", &file.deadlines, &defaults);
     if file.providers.len() > PROVIDERS_MAX {
         checker.problem("providers", format!("are too many: at most {PROVIDERS_MAX}"));
     }
@@ -119,8 +129,12 @@ fn check_one(
     let quirk = typed.quirks.reasoning.as_deref().or(preset.quirks.reasoning.as_deref());
     let reasoning = checker.word(&at("quirks.reasoning"), quirk, &REASONING, Reasoning::Inside);
     let stream_options = typed.quirks.stream_options.or(preset.quirks.stream_options);
-    let defaults = deadlines(checker, &at("deadlines"), &preset.deadlines, defaults);
-    let deadlines = deadlines(checker, &at("deadlines"), &typed.deadlines, &defaults);
+    let quirk = typed.quirks.prefill.as_deref().or(preset.quirks.prefill.as_deref());
+    let prefill = checker.word(&at("quirks.prefill"), quirk, &PREFILL, PrefillForm::Message);
+    let defaults = deadlines::deadlines(checker, &at("deadlines"), &preset.deadlines, defaults);
+    let deadlines = deadlines::deadlines(checker, &at("deadlines"), &typed.deadlines, &defaults);
+    let probe = typed.probe.as_ref().or(preset.probe.as_ref());
+    let probe = probe.map(|probe| check_probe(checker, &at("probe"), probe));
     let models = check_models(checker, path, &typed.models, &preset.models);
     let name = Arc::from(name);
     let plan = ProviderPlan {
@@ -131,6 +145,9 @@ fn check_one(
         reasoning,
         on_disconnect,
         deadlines,
+        http2: typed.http2.or(preset.http2).unwrap_or(false),
+        prefill,
+        probe,
         models,
     };
     Checked { plan, open }
@@ -227,6 +244,16 @@ fn check_base(
     }
 }
 
+/// How a provider is looked after: at most ten times a second, so that none is hammered.
+fn check_probe(checker: &mut Checker<'_>, path: &str, typed: &file::Probe) -> Probe {
+    let between =
+        bounds(Duration::from_secs(10), Duration::from_millis(100), Duration::from_hours(1));
+    let every = checker.seconds(&format!("{path}.every_seconds"), typed.every_seconds, between);
+    let kind = typed.kind.as_deref();
+    let kind = checker.word(&format!("{path}.kind"), kind, &PROBES, ProbeKind::Models);
+    Probe { every, kind }
+}
+
 /// The preset's models, and over them those of the file.
 fn check_models(
     checker: &mut Checker<'_>,
@@ -279,48 +306,6 @@ fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> Mo
     ModelPlan { id: Arc::from(id), created, price, context_tokens, output_tokens_max }
 }
 
-/// How long a provider may take if nobody says otherwise.
-fn deadline_defaults() -> Deadlines {
-    let second = Duration::from_secs;
-    Deadlines {
-        connect: second(3),
-        head: second(120),
-        first_token: second(120),
-        stall: second(30),
-        total: second(3_600),
-        drain: second(30),
-        pool_idle: second(30),
-    }
-}
-
-/// The deadlines at `path`; what they do not say, `or` says.
-fn deadlines(
-    checker: &mut Checker<'_>,
-    path: &str,
-    typed: &file::Deadlines,
-    or: &Deadlines,
-) -> Deadlines {
-    let mut read = |name: &str, typed, default, seconds_max| {
-        let bounds = Bounds { default, ..bounds_to(seconds_max) };
-        checker.seconds(&format!("{path}.{name}_seconds"), typed, bounds)
-    };
-    Deadlines {
-        connect: read("connect", typed.connect_seconds, or.connect, 60),
-        head: read("head", typed.head_seconds, or.head, 900),
-        first_token: or.first_token,
-        stall: read("stall", typed.stall_seconds, or.stall, 900),
-        total: read("total", typed.total_seconds, or.total, 86_400),
-        drain: read("drain", typed.drain_seconds, or.drain, 300),
-        pool_idle: read("pool_idle", typed.pool_idle_seconds, or.pool_idle, 900),
-    }
-}
-
-/// From a hundredth of a second to `seconds_max`.
-fn bounds_to(seconds_max: u64) -> Bounds<Duration> {
-    let (min, max) = (Duration::from_millis(10), Duration::from_secs(seconds_max));
-    bounds(min, min, max)
-}
-
 /// The provider that runs in this process, free of charge.
 fn demo_provider(defaults: &Deadlines) -> Checked {
     let model = |id: &str| ModelPlan {
@@ -338,6 +323,9 @@ fn demo_provider(defaults: &Deadlines) -> Checked {
         reasoning: Reasoning::Inside,
         on_disconnect: OnDisconnect::Cancel,
         deadlines: *defaults,
+        http2: false,
+        prefill: PrefillForm::Message,
+        probe: None,
         models: DEMO_MODELS.into_iter().map(model).collect(),
     };
     Checked { plan, open: false }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokenroute_domain::catalog::{
     Catalog, Listed, ProviderIndex, Route, Target, TargetSlot, is_model_name,
 };
-use tokenroute_domain::money::Price;
+use tokenroute_domain::routing::Policy;
 
 use super::check::{Checker, bounds};
 use super::file::{self, File};
-use super::providers::Checked;
+use super::plan::ModelPlan;
+use super::policy;
+use super::providers::{Checked, TOKENS_MAX};
 
 /// Most routes in a file.
 const ROUTES_MAX: usize = 10_000;
@@ -27,7 +29,8 @@ const WILDCARD: &str = "*";
 
 /// The catalog. A route of one's own takes the place of the one that a provider's list gives.
 pub(super) fn check(checker: &mut Checker<'_>, file: &File, providers: &[Checked]) -> Catalog {
-    let mut table = Table::new(providers);
+    let defaults = Arc::new(policy::defaults(checker, &file.routing));
+    let mut table = Table::new(providers, Arc::clone(&defaults));
     for (index, provider) in providers.iter().enumerate() {
         table.add_list(ProviderIndex(index), provider);
     }
@@ -39,13 +42,14 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, providers: &[Checked
         let path = format!("routes[{place}]");
         let model = check_model(checker, &path, typed);
         // Also where the name is wrong: every problem is told at once.
+        let policy = Arc::new(policy::of_route(checker, &path, typed, &defaults));
         let pattern = typed.model.as_deref().unwrap_or_default();
         let targets = table.check_targets(checker, (&path, pattern), &typed.targets);
         let Some(model) = model else { continue };
         if !own.insert(model) {
             checker.problem(format!("{path}.model"), format!("has two routes: {model}"));
         }
-        table.add_own(model, targets);
+        table.add_own(model, targets, policy);
     }
     Catalog::new(table.routes.into_values().collect(), table.listed.into_values().collect())
 }
@@ -73,20 +77,24 @@ fn check_model<'a>(
 struct Table<'a> {
     providers: &'a [Checked],
     by_name: HashMap<&'a str, ProviderIndex>,
-    prices: HashMap<(usize, &'a str), Option<Price>>,
+    /// What providers' lists say, by provider and model.
+    models: HashMap<(usize, &'a str), &'a ModelPlan>,
+    /// How routes that say nothing try their targets.
+    policy: Arc<Policy>,
     routes: BTreeMap<String, Route>,
     listed: BTreeMap<String, Listed>,
 }
 
 impl<'a> Table<'a> {
-    fn new(providers: &'a [Checked]) -> Self {
+    fn new(providers: &'a [Checked], policy: Arc<Policy>) -> Self {
         let names = providers.iter().enumerate();
         let by_name = names.map(|(at, one)| (one.plan.name.as_ref(), ProviderIndex(at))).collect();
         let models = |(at, one): (usize, &'a Checked)| {
-            one.plan.models.iter().map(move |model| ((at, model.id.as_ref()), model.price))
+            one.plan.models.iter().map(move |model| ((at, model.id.as_ref()), model))
         };
-        let prices = providers.iter().enumerate().flat_map(models).collect();
-        Self { providers, by_name, prices, routes: BTreeMap::new(), listed: BTreeMap::new() }
+        let models = providers.iter().enumerate().flat_map(models).collect();
+        let (routes, listed) = (BTreeMap::new(), BTreeMap::new());
+        Self { providers, by_name, models, policy, routes, listed }
     }
 
     /// `NAME/id` for every listed model, and `NAME/*` for a provider that is open.
@@ -95,7 +103,7 @@ impl<'a> Table<'a> {
         for model in &provider.plan.models {
             let id = format!("{name}/{}", model.id);
             let target = self.target(index, &model.id, (1, 0));
-            self.insert(&id, vec![target]);
+            self.insert(&id, vec![target], Arc::clone(&self.policy));
             let listed = Listed {
                 id: Arc::from(id.as_str()),
                 created: model.created,
@@ -105,38 +113,39 @@ impl<'a> Table<'a> {
         }
         if provider.open {
             let target = self.target(index, WILDCARD, (1, 0));
-            self.insert(&format!("{name}/{WILDCARD}"), vec![target]);
+            let all = format!("{name}/{WILDCARD}");
+            self.insert(&all, vec![target], Arc::clone(&self.policy));
         }
     }
 
     /// A route of one's own, which is listed unless it stands for many names.
-    fn add_own(&mut self, model: &str, targets: Vec<Target>) {
+    fn add_own(&mut self, model: &str, targets: Vec<Target>, policy: Arc<Policy>) {
         if !model.ends_with(WILDCARD) && !self.listed.contains_key(model) {
             let listed = Listed { id: Arc::from(model), created: 0, owner: Arc::from(OWNER) };
             self.listed.insert(model.to_owned(), listed);
         }
-        self.insert(model, targets);
+        self.insert(model, targets, policy);
     }
 
-    fn insert(&mut self, model: &str, targets: Vec<Target>) {
+    fn insert(&mut self, model: &str, targets: Vec<Target>, policy: Arc<Policy>) {
         let name: Arc<str> = Arc::from(model);
-        let route =
-            Route { model: Arc::clone(&name), pattern: name, targets, policy: Arc::default() };
+        let route = Route { model: Arc::clone(&name), pattern: name, targets, policy };
         self.routes.insert(model.to_owned(), route);
     }
 
     fn target(&self, index: ProviderIndex, model: &str, (weight, rank): (u32, u32)) -> Target {
         let provider = self.providers.get(index.0).map_or("", |one| one.plan.name.as_ref());
+        let listed = self.models.get(&(index.0, model));
         Target {
             name: Arc::from(format!("{provider}/{model}")),
             provider: index,
             upstream_model: Arc::from(model),
-            price: self.prices.get(&(index.0, model)).copied().flatten(),
+            price: listed.and_then(|model| model.price),
             weight,
             rank,
             slot: TargetSlot(0),
             prefill: false,
-            context_tokens: None,
+            context_tokens: listed.and_then(|model| model.context_tokens),
         }
     }
 
@@ -177,8 +186,12 @@ impl<'a> Table<'a> {
         typed: &file::Target,
     ) -> Option<Target> {
         let weight =
-            checker.count(&format!("{path}.weight"), typed.weight, bounds(1, 1, WEIGHT_MAX));
+            checker.count(&format!("{path}.weight"), typed.weight, bounds(1, 0, WEIGHT_MAX));
         let rank = checker.count(&format!("{path}.rank"), typed.rank, bounds(0, 0, RANK_MAX));
+        let context = format!("{path}.context_tokens");
+        let context = typed
+            .context_tokens
+            .map(|_| checker.count(&context, typed.context_tokens, bounds(1, 1, TOKENS_MAX)));
         let order = (u32::try_from(weight).ok()?, u32::try_from(rank).ok()?);
         let model = check_upstream_model(checker, (path, pattern), typed.model.as_deref());
         let field = format!("{path}.provider");
@@ -196,7 +209,12 @@ impl<'a> Table<'a> {
             }
             return None;
         };
-        Some(self.target(*index, model?, order))
+        let target = self.target(*index, model?, order);
+        Some(Target {
+            prefill: typed.prefill.unwrap_or(false),
+            context_tokens: context.or(target.context_tokens),
+            ..target
+        })
     }
 }
 

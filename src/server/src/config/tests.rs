@@ -2,7 +2,9 @@
 
 mod broken;
 mod files;
+mod routing;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use secrecy::ExposeSecret;
@@ -77,7 +79,7 @@ fn all_problems_are_told_at_once() {
         models = [{ id = 3 }, { id = 'b', price = '1' }]
         [[routes]]
         model = 'm'
-        targets = [{ provider = 'q', model = 'x', weight = 'all' }, 5, { provider = 'p', model = 'y', weight = 0 }]
+        targets = [{ provider = 'q', model = 'x', weight = 'all' }, 5, { provider = 'p', model = 'y', weight = -1 }]
     ";
     let mut found = paths(text);
     found.sort();
@@ -158,42 +160,43 @@ fn the_reference_file_shows_every_setting() {
     let written: read::Written = read::toml(&uncommented).unwrap();
     assert_eq!(written.problems, []);
     let file = serde_json::to_value(&written.file).unwrap();
-    let mut missing = Vec::new();
-    // A provider is shown twice, so its fields may be in either place; deadlines are shown above.
-    for (name, value) in file.as_object().unwrap() {
-        if name != "providers" {
-            collect_missing(name, value, &mut missing);
-        }
-    }
-    let (openai, vllm) = (&file["providers"]["openai"], &file["providers"]["vllm"]);
-    for (name, value) in vllm.as_object().unwrap() {
-        if name != "deadlines" && openai[name].is_null() {
-            collect_missing(name, value, &mut missing);
-        }
-    }
-    let elsewhere =
-        ["routes[0].targets[1].weight", "routes[1].targets[0].weight", "routes[1].targets[0].rank"];
-    missing.retain(|path| !elsewhere.contains(&path.as_str()));
+    let mut fields = BTreeMap::new();
+    collect_fields("", &file, &mut fields);
+    // A provider's own are explained at `[deadlines]`.
+    let missing: Vec<_> = fields
+        .into_iter()
+        .filter(|(path, shown)| !shown && !path.starts_with(".providers.deadlines"))
+        .map(|(path, _)| path)
+        .collect();
     assert_eq!(missing, Vec::<String>::new());
 }
 
-fn collect_missing(path: &str, value: &serde_json::Value, missing: &mut Vec<String>) {
+/// Every field, and whether it is shown in any place: providers and list items have no names here.
+fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut BTreeMap<String, bool>) {
     match value {
-        serde_json::Value::Null => missing.push(path.to_owned()),
+        serde_json::Value::Null => {
+            fields.entry(path.to_owned()).or_insert(false);
+        }
+        serde_json::Value::Object(table) if path == ".providers" => {
+            table.values().for_each(|value| collect_fields(path, value, fields));
+        }
         serde_json::Value::Object(table) => {
+            fields.insert(path.to_owned(), true);
             table
                 .iter()
-                .for_each(|(key, value)| collect_missing(&format!("{path}.{key}"), value, missing));
+                .for_each(|(key, value)| collect_fields(&format!("{path}.{key}"), value, fields));
         }
         serde_json::Value::Array(list) => {
-            assert!(!list.is_empty(), "{path}");
-            list.iter().enumerate().for_each(|(at, value)| {
-                collect_missing(&format!("{path}[{at}]"), value, missing);
-            });
+            fields.entry(path.to_owned()).or_insert(false);
+            for value in list {
+                collect_fields(path, value, fields);
+            }
         }
         serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => {}
+        | serde_json::Value::String(_) => {
+            fields.insert(path.to_owned(), true);
+        }
     }
 }
 

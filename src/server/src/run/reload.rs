@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
+use tokenroute_proxy::targets::Targets;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::certificates::Certificates;
@@ -22,6 +23,7 @@ pub(crate) struct Reloader {
     pub(crate) path: Option<PathBuf>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) targets: Targets,
     pub(crate) metrics: Metrics,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) demo_port: u16,
@@ -59,7 +61,8 @@ impl Reloader {
         }
         let generation = self.snapshot.load().generation().saturating_add(1);
         let settings = plan.settings(generation, self.demo_port);
-        self.snapshot.store(Arc::new(Snapshot::new(settings, &self.resolver, &self.metrics)));
+        let tables = (&*self.resolver, &self.targets);
+        self.snapshot.store(Arc::new(Snapshot::new(settings, tables, &self.metrics)));
         self.metrics.reloads.inc();
         self.plan = plan;
         tracing::info!(generation, "the configuration was reloaded");

@@ -1,78 +1,49 @@
-//! How an edge goes down: told once, it stops asking for traffic, lets calls end, ends the rest
-//! honestly, and leaves when every record is written.
+//! What the process is told from outside.
 
-use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use async_trait::async_trait;
-use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokenroute_proxy::lifecycle::Lifecycle;
-use tokio::signal::unix::{SignalKind, signal};
-
-use crate::config::Shutdown;
-
-/// For calls that were told to end: to write their last event.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How often it is looked whether calls have ended.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Waits for the signal to go down.
-pub(crate) struct Signals {
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) shutdown: Shutdown,
+/// A request that came as a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// SIGTERM: go when the calls have ended.
+    Terminate,
+    /// SIGINT: go now.
+    Interrupt,
+    /// SIGUSR2: start a successor and leave the sockets to it.
+    Upgrade,
 }
 
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    /// SIGTERM: not ready at once, accepting for a short delay, then until the calls have ended.
-    /// SIGINT, or a second signal: calls are ended now. Returns when no call is left to wait for.
-    async fn recv(&self) -> ShutdownSignal {
-        let urgent = self.first_signal().await;
-        self.lifecycle.drain();
-        if !urgent {
-            tracing::info!(calls = self.lifecycle.calls(), "going down when calls have ended");
-            tokio::select! {
-                () = self.calm() => {}
-                _ = self.first_signal() => {}
-            }
-        }
-        self.lifecycle.close();
-        self.lifecycle.end_calls();
-        self.calls_end(LAST_WORDS).await;
-        ShutdownSignal::GracefulTerminate
-    }
+/// The signals, heard from the time when this was made.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    upgrade: Signal,
+    quit: Signal,
 }
 
 impl Signals {
-    /// Waits for a signal; tells whether it wants an end now.
-    async fn first_signal(&self) -> bool {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
-        let [terminate, interrupt, quit] = kinds.map(signal);
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = (terminate, interrupt, quit)
-        else {
-            tracing::error!("signals cannot be received; only SIGKILL will end this process");
-            return std::future::pending().await;
-        };
+    /// Listens to them. To be called in a runtime, and early: SIGUSR2 would end a process that does not.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The next request. One that comes twice before it is heard is heard once.
+    pub(super) async fn next(&mut self) -> Request {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return false,
-                _ = interrupt.recv() => return true,
-                // Pingora would hand its sockets over to a successor that is not there.
-                _ = quit.recv() => tracing::warn!("SIGQUIT is not used; send SIGTERM or SIGINT"),
+                _ = self.terminate.recv() => return Request::Terminate,
+                _ = self.interrupt.recv() => return Request::Interrupt,
+                _ = self.upgrade.recv() => return Request::Upgrade,
+                _ = self.quit.recv() => {
+                    tracing::warn!("SIGQUIT is not used; send SIGTERM, SIGINT or SIGUSR2");
+                }
             }
-        }
-    }
-
-    /// The unhurried way: the delay for load balancers, then the calls' own time.
-    async fn calm(&self) {
-        tokio::time::sleep(self.shutdown.delay).await;
-        self.lifecycle.close();
-        self.calls_end(self.shutdown.streams).await;
-    }
-
-    async fn calls_end(&self, within: Duration) {
-        let start = Instant::now();
-        while self.lifecycle.calls() > 0 && start.elapsed() < within {
-            tokio::time::sleep(LOOK).await;
         }
     }
 }

@@ -10,9 +10,12 @@ use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::clock;
 use tokenroute_proxy::keys::{Find, Keys, Unavailable};
+use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
-    Cached, Database, Directory, DirectoryOptions, RecordWriter, RedisCache, WriterGauges,
+    Cached, Database, Directory, DirectoryOptions, RecordWriter, RedisCache, TargetHints,
+    WriterGauges,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Plan;
@@ -44,6 +47,8 @@ pub(crate) struct Stores {
     pub(crate) directory: Directory,
     writer: JoinHandle<usize>,
     pub(crate) gauges: Arc<WriterGauges>,
+    /// What edges tell each other about targets; none without Redis.
+    hints: Option<TargetHints>,
     /// Ends the background work of the stores.
     stop: watch::Sender<bool>,
 }
@@ -60,13 +65,34 @@ impl Stores {
             Database::open(&state.database).await.context("the database cannot be opened")?;
         let redis = plan.state.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
         let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
+        let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
         let directory = Directory::new(database.clone(), redis, DirectoryOptions::default());
         let (stop, stopped) = watch::channel(false);
         let watched = directory.clone();
         tokio::spawn(async move { watched.watch(clock::now, stopped).await });
         let gauges = Arc::new(WriterGauges::default());
         let writer = RecordWriter::spawn(database.clone(), records, Arc::clone(&gauges))?;
-        Ok(Self { database, directory, writer, gauges, stop })
+        Ok(Self { database, directory, writer, gauges, hints, stop })
+    }
+
+    /// Tells other edges what this one finds out about targets, and the other way round.
+    pub(crate) fn share_targets(
+        &self,
+        runtime: &Handle,
+        targets: &Targets,
+        mut changes: mpsc::Receiver<Changed>,
+    ) {
+        let Some(hints) = self.hints.clone() else { return };
+        let (ours, stopped) = (hints.clone(), self.stop.subscribe());
+        let targets = targets.clone();
+        runtime.spawn(async move {
+            hints.watch(|target, off| targets.hint(target, off), stopped).await;
+        });
+        runtime.spawn(async move {
+            while let Some(changed) = changes.recv().await {
+                ours.publish(&changed.target, changed.off);
+            }
+        });
     }
 
     /// Waits until every record is written. The outbox must have been closed. Tells how many were

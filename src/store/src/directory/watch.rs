@@ -1,9 +1,6 @@
 //! Keeps a directory true while it is used: what changed in the database, what Redis says was revoked,
 //! and the connection to Redis itself.
 
-use std::time::Duration;
-
-use futures_util::StreamExt;
 use tokenroute_domain::key::KeyHash;
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
@@ -12,13 +9,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Directory;
 use super::counts::Event;
 use super::revocations::{REMEMBERED, REVOKED_MAX};
-use crate::redis_cache::{RedisFailure, read_hash};
+use crate::redis_cache::{PAUSE, PING_EVERY, REVOKED, RedisFailure, read_hash};
 use crate::{Error, RedisCache};
 
-/// How long Redis is left alone after a failure.
-const REDIS_PAUSE: Duration = Duration::from_secs(1);
-/// How often idle connections to Redis are asked for a sign of life.
-const REDIS_PING: Duration = Duration::from_secs(1);
 /// Changes read at once.
 const CHANGES_MAX: u32 = 500;
 /// Times that this is repeated in one poll; what is left comes with the next.
@@ -144,7 +137,7 @@ impl Directory {
                 self.use_until_broken(redis).await;
                 tracing::warn!("the connection to Redis was given up");
             }
-            sleep(REDIS_PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -166,7 +159,7 @@ impl Directory {
                     let unburied = std::mem::take(&mut self.board().unburied);
                     self.count_failure(redis.bury(&unburied).await);
                 }
-                () = sleep(REDIS_PING) => self.count_failure(redis.ping().await),
+                () = sleep(PING_EVERY) => self.count_failure(redis.ping().await),
             }
         }
     }
@@ -176,7 +169,7 @@ impl Directory {
             if let Err(failure) = self.hear(redis, clock).await {
                 self.count_failure(Err(failure));
             }
-            sleep(REDIS_PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -186,22 +179,14 @@ impl Directory {
         redis: &RedisCache,
         clock: &(impl Fn() -> Timestamp + Sync),
     ) -> Result<(), RedisFailure> {
-        let (mut sink, mut messages) = redis.subscribe().await?;
+        let mut ears = redis.listen(REVOKED).await?;
         loop {
-            tokio::select! {
-                message = messages.next() => {
-                    let Some(message) = message else {
-                        return Err(RedisFailure::Refused("closed".to_owned()));
-                    };
-                    match read_hash(message.get_payload_bytes()) {
-                        Some(hash) => {
-                            self.0.counts.count(Event::RevocationHeard);
-                            self.note_revoked(hash, clock());
-                        }
-                        None => self.0.counts.count(Event::RedisForeign),
-                    }
+            match read_hash(ears.next().await?.get_payload_bytes()) {
+                Some(hash) => {
+                    self.0.counts.count(Event::RevocationHeard);
+                    self.note_revoked(hash, clock());
                 }
-                () = sleep(REDIS_PING) => RedisCache::ping_subscription(&mut sink).await?,
+                None => self.0.counts.count(Event::RedisForeign),
             }
         }
     }

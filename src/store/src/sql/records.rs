@@ -14,26 +14,57 @@ use tokenroute_domain::usage::{Usage, UsageSource};
 use super::{Database, column, timestamp, unsigned};
 use crate::Error;
 
-/// One try at one target, as it is kept.
+/// One try at one target, as it is kept. Older rows have no reason, no output and no costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAttempt {
     /// `provider/upstream-model`.
     pub target: String,
+    /// Why it was this target's turn; empty if nobody has said.
+    #[serde(default)]
+    pub why: String,
     /// `ok`, or the stable word of the failure.
     pub result: String,
     /// The provider's HTTP status, where there was one.
     pub status: Option<u16>,
     /// From the start of the try to its result, in microseconds.
     pub micros: u64,
+    /// Output tokens of it that reached the client.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// Its part of what the call cost, in nano-USD.
+    #[serde(default, with = "nano_usd")]
+    pub cost: NanoUsd,
+    /// What the house bears of it, in nano-USD.
+    #[serde(default, with = "nano_usd")]
+    pub house_cost: NanoUsd,
+}
+
+/// An amount as a plain number.
+mod nano_usd {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tokenroute_domain::money::NanoUsd;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+    pub(super) fn serialize<S: Serializer>(amount: &NanoUsd, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(amount.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<NanoUsd, D::Error> {
+        i64::deserialize(from).map(NanoUsd)
+    }
 }
 
 impl From<&Attempt> for StoredAttempt {
     fn from(attempt: &Attempt) -> Self {
         Self {
             target: attempt.target.to_string(),
+            why: attempt.why.as_str().to_owned(),
             result: attempt.result.to_owned(),
             status: attempt.status,
             micros: attempt.micros,
+            output_tokens: attempt.output_tokens,
+            cost: attempt.cost,
+            house_cost: attempt.house_cost,
         }
     }
 }
@@ -73,6 +104,8 @@ pub struct StoredRecord {
     pub usage_source: UsageSource,
     /// What the call cost.
     pub cost: NanoUsd,
+    /// What the house bears of it; not in `cost`.
+    pub house_cost: NanoUsd,
     /// From the head of the request to the end of the answer, in microseconds.
     pub latency_micros: u64,
     /// From the head of the request to the first semantic token, in microseconds.
@@ -135,7 +168,7 @@ impl Database {
 }
 
 /// What is written of a record, in the order in which [`bind`] binds it.
-const COLUMNS: [&str; 27] = [
+const COLUMNS: [&str; 28] = [
     "call",
     "sequence",
     "started",
@@ -161,6 +194,7 @@ const COLUMNS: [&str; 27] = [
     "output_image",
     "usage_source",
     "cost_nano_usd",
+    "house_cost",
     "latency_micros",
     "first_token_micros",
 ];
@@ -222,6 +256,7 @@ fn bind<'q>(statement: Insert<'q>, record: &'q Record, sequence: i64) -> Result<
         .bind(column(usage.output_image))
         .bind(record.usage_source.as_str())
         .bind(record.cost.0)
+        .bind(record.house_cost.0)
         .bind(column(record.latency_micros))
         .bind(record.first_token_micros.map(column)))
 }
@@ -251,6 +286,7 @@ fn stored(row: &SqliteRow) -> Result<StoredRecord, Error> {
         usage_source: UsageSource::parse(&source)
             .ok_or(Error::unreadable("records.usage_source"))?,
         cost: NanoUsd(row.try_get("cost_nano_usd")?),
+        house_cost: NanoUsd(row.try_get("house_cost")?),
         latency_micros: count(row, "latency_micros")?,
         first_token_micros: first_token
             .map(|micros| unsigned(micros, "records.first_token_micros"))

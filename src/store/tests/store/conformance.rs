@@ -170,6 +170,7 @@ async fn a_record_reads_back_as_it_was_written(database: &Database) {
         usage: Usage::default(),
         usage_source: UsageSource::None,
         cost: NanoUsd(-1),
+        house_cost: NanoUsd(i64::MAX),
         first_token_micros: None,
         ..record(2)
     };
@@ -177,6 +178,17 @@ async fn a_record_reads_back_as_it_was_written(database: &Database) {
     database.insert_records(&[full.clone(), bare.clone()]).await.unwrap();
     let stored = database.records_after(0, 10).await.unwrap();
     assert_eq!(stored.len(), 2);
+    let attempt = StoredAttempt {
+        target: "demo/\"echo\"".to_owned(),
+        why: "fallback".to_owned(),
+        result: "ok".to_owned(),
+        status: Some(200),
+        micros: 1234,
+        output_tokens: 5,
+        cost: NanoUsd(77),
+        house_cost: NanoUsd(8),
+    };
+    assert_eq!(stored[0].attempts, [attempt]);
     for (stored, record) in stored.iter().zip([&full, &bare]) {
         let attempts: Vec<_> = record.attempts.iter().map(StoredAttempt::from).collect();
         assert_eq!(stored.call, record.call.to_string());
@@ -194,6 +206,7 @@ async fn a_record_reads_back_as_it_was_written(database: &Database) {
         assert_eq!(stored.usage, record.usage);
         assert_eq!(stored.usage_source, record.usage_source);
         assert_eq!(stored.cost, record.cost);
+        assert_eq!(stored.house_cost, record.house_cost);
         assert_eq!(stored.latency_micros, record.latency_micros);
         assert_eq!(stored.first_token_micros, record.first_token_micros);
     }

@@ -12,6 +12,7 @@
 mod conformance;
 mod directory;
 mod fake_redis;
+mod hints;
 mod outages;
 mod redis_server;
 mod sqlite;

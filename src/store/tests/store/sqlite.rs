@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use sqlx::Connection;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqlStr};
 use tokenroute_domain::key::Funding;
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_store::{Database, Error};
 
-use crate::support::{Fresh, T0, account, create_keys, hash};
+use crate::support::{Fresh, T0, account, create_keys, hash, record};
 
 /// An empty database.
 pub(crate) async fn fresh() -> Fresh {
@@ -104,6 +107,43 @@ async fn a_newer_programs_schema_is_refused() {
     .unwrap();
     other.close().await.unwrap();
     assert!(matches!(Database::open(&fresh.path()).await, Err(Error::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_with_its_records() {
+    const FIRST: &str = include_str!("../../migrations/sqlite/0001_keys_and_records.sql");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut old = options.connect().await.unwrap();
+    let (statements, simple) = (SqlStr::from_static(FIRST), MigrationType::Simple);
+    let first = Migration::new(1, "keys and records".into(), simple, statements, false);
+    Migrator::with_migrations(vec![first]).run_direct(None, &mut old, false).await.unwrap();
+    sqlx::query(
+        "INSERT INTO records (call, sequence, started, endpoint, attempts, status, outcome, streamed,
+             input, input_cache_read, input_cache_write, input_cache_write_long, input_audio, input_image,
+             output, output_reasoning, output_audio, output_image, usage_source, cost_nano_usd, latency_micros)
+         VALUES ('call_1', 1, 5, 'embeddings', $1, 200, 'answered', 0,
+             1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'provider', 9, 7)",
+    )
+    .bind(r#"[{"target":"a/b","result":"ok","status":200,"micros":3}]"#)
+    .execute(&mut old)
+    .await
+    .unwrap();
+    sqlx::query("UPDATE counters SET value = 1 WHERE name = 'record_sequence'")
+        .execute(&mut old)
+        .await
+        .unwrap();
+    old.close().await.unwrap();
+
+    let database = Database::open(&path).await.unwrap();
+    let stored = database.records_after(0, 10).await.unwrap().remove(0);
+    assert_eq!((stored.call.as_str(), stored.house_cost), ("call_1", NanoUsd::ZERO));
+    let attempt = &stored.attempts[0];
+    assert_eq!((attempt.target.as_str(), attempt.why.as_str()), ("a/b", ""));
+    assert_eq!((attempt.output_tokens, attempt.cost, attempt.house_cost), Default::default());
+    database.insert_records(&[record(1)]).await.unwrap();
+    assert_eq!(database.records_after(1, 10).await.unwrap()[0].house_cost, record(1).house_cost);
 }
 
 #[tokio::test]

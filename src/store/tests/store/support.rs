@@ -110,7 +110,7 @@ pub(crate) fn record(number: u128) -> Record {
             micros: 1234,
             output_tokens: 5,
             cost: NanoUsd(77),
-            house_cost: NanoUsd(0),
+            house_cost: NanoUsd(8),
         }],
         status: 200,
         outcome: Outcome::Answered,
@@ -119,7 +119,7 @@ pub(crate) fn record(number: u128) -> Record {
         usage: Usage { input: 3, output: 5, output_image: 10, ..Usage::default() },
         usage_source: UsageSource::Provider,
         cost: NanoUsd(77),
-        house_cost: NanoUsd(0),
+        house_cost: NanoUsd(8),
         latency_micros: 5678,
         first_token_micros: Some(910),
     }

@@ -100,3 +100,48 @@ proptest! {
         let _ = read_error(&bytes);
     }
 }
+
+#[test]
+fn complaints_are_told_apart_by_code_or_words() {
+    let context = [
+        r#"{"error":{"message":"This model's maximum context length is 4097 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+        r#"{"error":{"message":"Invalid 'messages[0].content': string too long.","type":"invalid_request_error","code":"string_above_max_length"}}"#,
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+        r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000","type":"BadRequestError","param":null,"code":400}"#,
+        r#"[{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}]"#,
+        r#"{"object":"error","message":"Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length","type":"invalid_request_error","code":"3051"}"#,
+        r#"{"error":{"message":"<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]","code":"invalid_parameter_error"}}"#,
+        r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,
+        r#"{"error":{"message":"PROMPT IS TOO LO\u004eG"}}"#,
+        r#"{"error":"Input is too long for requested model."}"#,
+        r#"{"detail":[{"msg":"context length exceeded"}]}"#,
+    ];
+    let policy = [
+        r#"{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+        r#"{"error":{"inner_error":{"code":"ResponsibleAIPolicyViolation"},"code":null,"message":"no"}}"#,
+        r#"{"error":{"code":"data_inspection_failed","message":"Input data may contain something","type":"data_inspection_failed"}}"#,
+        r#"{"error":{"code":"content_policy_violation","message":"x"}}"#,
+        r#"{"error":{"message":"Your request was rejected as a result of our safety system."}}"#,
+        r#"{"error":{"message":"Content Exists Risk","type":"invalid_request_error","code":"invalid_request_error"}}"#,
+        r#"{"base_resp":{"status_code":1026,"status_msg":"input new_sensitive"}}"#,
+    ];
+    let other = [
+        r#"{"error":{"message":"Rate limit reached","code":"rate_limit_exceeded","type":"tokens"}}"#,
+        r#"{"error":{"message":"Unknown parameter: safety_identifier","param":"safety_identifier"}}"#,
+        r#"{"error":{"param":"prompt is too long","metadata":{"quoted":"content_filter"}}}"#,
+        r#"{"error":{"message":"prompt is too long"}"#,
+        "prompt is too long",
+        "",
+    ];
+    for (bodies, expected) in [
+        (&context[..], Complaint::ContextLength),
+        (&policy[..], Complaint::ContentPolicy),
+        (&other[..], Complaint::Other),
+    ] {
+        for body in bodies {
+            assert_eq!(complaint(body.as_bytes()), expected, "{body}");
+        }
+    }
+    let long = format!(r#"{{"pad":"{}","code":"content_filter"}}"#, "x".repeat(ERROR_BYTES_MAX));
+    assert_eq!(complaint(long.as_bytes()), Complaint::Other);
+}

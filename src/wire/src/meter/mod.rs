@@ -1,8 +1,8 @@
 //! Reads what an answer says (usage, text, how it ends) while it passes, and judges what happens to each
-//! event. It changes an event only to take out what the edge itself has asked the provider for.
+//! event. It changes an event only to take out what the edge itself has asked the provider for, and to
+//! make an answer that goes on where another broke off a part of that one.
 
 use std::mem;
-use std::ops::Range;
 
 use bytes::Bytes;
 use tokenroute_domain::record::Endpoint;
@@ -12,9 +12,15 @@ use crate::sse::Event;
 use crate::value::Reader;
 
 mod body;
+mod closing;
 mod counts;
+mod edit;
+mod identity;
 mod openai;
+mod plain;
 mod prompt;
+mod repeat;
+mod resume;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,12 +28,16 @@ mod tracker;
 
 pub use body::DOCUMENT_BYTES_MAX;
 pub use counts::TOKENS_MAX;
+pub use identity::{IDENTITY_MEMBER_BYTES_MAX, Identity};
 pub use prompt::{PROMPT_BODY_BYTES_MAX, prompt_text};
+pub use resume::{Resume, Start};
 
 use body::{Body, Gathered};
 use counts::Counts;
 use openai::{Choices, Seen};
-use text::Text;
+use plain::Plain;
+use resume::Resumed;
+use text::{Mark, Text};
 
 /// How a provider counts reasoning tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,16 +53,20 @@ pub enum Reasoning {
 }
 
 /// What to know of an answer before it comes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// What was asked.
     pub endpoint: Endpoint,
     /// `include_usage` was asked for by the edge and not by the client: what it causes is taken out.
     pub strip_usage: bool,
+    /// The client has asked for usage.
+    pub client_usage: bool,
     /// How the provider counts reasoning tokens.
     pub reasoning: Reasoning,
     /// How much of the delivered text is kept, in bytes.
     pub text_bytes_max: usize,
+    /// Where the answer goes on, if it is to be the rest of another one.
+    pub resume: Option<Box<Resume>>,
 }
 
 /// What happens to an event. Anything but `Hold` and `Drop` lets the held events go first, in order.
@@ -69,16 +83,27 @@ pub enum Verdict {
     Drop,
     /// It goes as it is, and the stream is over.
     End,
+    /// It carries an error. Nothing that it says counts as delivered; whether it goes as it is, or another
+    /// target is asked, is for others to say.
+    Failed,
+    /// It does not go, and nothing more may: the answer cannot be the rest of the one that the client has
+    /// the beginning of.
+    Diverged,
 }
 
-/// What happens to an event that is not JSON: the client may make more of it than the edge.
-const ON_MALFORMED: Verdict = Verdict::Pass;
+/// What of an answer another target can go on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered<'a> {
+    /// The text of the only choice that the client was given by this target.
+    pub content: &'a str,
+}
 
 /// An event that starts so ends the stream, whatever follows.
 const DONE: &[u8] = b"[DONE]";
 
 /// Reads one answer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one of the answers that a meter gives")]
 pub struct Meter {
     options: Options,
     body: Body,
@@ -91,6 +116,13 @@ pub struct Meter {
     error: bool,
     end: End,
     malformed: u64,
+    malformed_run: u32,
+    semantic_events: u64,
+    /// The client was told of usage.
+    usage_passed: bool,
+    plain: Plain,
+    identity: Option<Box<Identity>>,
+    resumed: Option<Box<Resumed>>,
 }
 
 /// How far the answer has come.
@@ -105,13 +137,14 @@ enum End {
 
 impl Meter {
     /// A meter at the start of an answer.
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
         let has_text = match options.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => true,
             Endpoint::Embeddings | Endpoint::Models | Endpoint::Unknown => false,
         };
+        let resume = options.resume.take();
         Self {
-            options,
+            resumed: resume.map(|resume| Box::new(Resumed::new(*resume, &options))),
             body: Body::new(if has_text { DOCUMENT_BYTES_MAX } else { 0 }),
             text: Text::new(options.text_bytes_max),
             counts: None,
@@ -122,30 +155,61 @@ impl Meter {
             error: false,
             end: End::Open,
             malformed: 0,
+            malformed_run: 0,
+            semantic_events: 0,
+            usage_passed: false,
+            plain: Plain::Before,
+            identity: None,
+            options,
         }
     }
 
-    /// Reads a whole event and says what happens to it.
+    /// Reads a whole event and says what happens to it. Where an event lacks its blank line, what goes of
+    /// it lacks one too.
     pub fn event(&mut self, event: &Event<'_>) -> Verdict {
         let Some(data) = event.data() else {
             return Verdict::Pass;
         };
         if data.starts_with(DONE) {
-            self.end = End::Done;
-            return Verdict::End;
+            return self.end_stream();
         }
-        let Some(seen) = self.read_document(&data) else {
-            return ON_MALFORMED;
+        let mark = self.text.mark();
+        let Some(seen) = self.read_event(&data, mark) else {
+            self.note_malformed(event, &data);
+            return Verdict::Drop;
         };
+        self.malformed_run = 0;
+        self.note_usage(seen.usage.or(seen.usage_elsewhere));
+        if seen.error {
+            self.error = true;
+            self.text.back_to(mark);
+            return Verdict::Failed;
+        }
+        self.semantic_events = self.semantic_events.saturating_add(u64::from(seen.semantic));
+        if self.resumed.is_some() {
+            return self.judge_resumed(event, &data, (&seen, mark));
+        }
+        if self.begun.is_empty() && !seen.begun.is_empty() {
+            self.identity = Identity::read(&data).map(Box::new);
+        }
+        self.note_said(&seen);
+        self.plain.add(&seen.said);
         self.judge(event, &seen)
     }
 
     /// Reads the next part of a body that is not a stream of events, or the next part of an event that
-    /// is too long to be kept whole.
-    pub fn body(&mut self, part: &[u8]) {
+    /// is too long to be kept whole. It passes, but for a part of an event in an answer that is to be
+    /// the rest of another.
+    pub fn body(&mut self, part: &[u8]) -> Verdict {
+        self.plain = Plain::Not;
+        if self.resumed.is_some() {
+            return Verdict::Diverged;
+        }
+        self.semantic_events = self.semantic_events.saturating_add(1);
         let mut body = mem::take(&mut self.body);
         body.feed(part, &mut |gathered| self.gathered(gathered));
         self.body = body;
+        Verdict::Pass
     }
 
     /// Ends the answer.
@@ -205,24 +269,143 @@ impl Meter {
         self.malformed
     }
 
-    /// Reads a document that is there in one piece; `None` if it is malformed: then it counts for
-    /// nothing else.
-    fn read_document(&mut self, document: &[u8]) -> Option<Seen> {
-        let mark = self.text.mark();
-        let mut seen = Seen::default();
-        let read = Reader::of_bytes(document)
-            .and_then(|mut reader| openai::read(&mut reader, &mut seen, &mut self.text));
-        if read.is_err() {
-            self.text.back_to(mark);
-            self.malformed = self.malformed.saturating_add(1);
+    /// How many documents in a row were not JSON, up to now.
+    pub fn malformed_run(&self) -> u32 {
+        self.malformed_run
+    }
+
+    /// How many events, or parts of a body, have said something, be it news to the client or not.
+    pub fn semantic_events(&self) -> u64 {
+        self.semantic_events
+    }
+
+    /// What another target could go on from: `None` unless the answer is a stream of chat that is one
+    /// plain text (after reasoning perhaps), is not finished, and was kept whole. The rest of another
+    /// answer may have said nothing yet.
+    pub fn resumable(&self) -> Option<Delivered<'_>> {
+        let chat = self.options.endpoint == Endpoint::ChatCompletions;
+        let open = self.end == End::Open && self.finished.is_empty();
+        if !chat || !open || !self.begun.only_first() || !self.text.is_whole() {
             return None;
         }
-        self.error |= seen.error;
+        let start = match self.plain {
+            Plain::Since(start) => start,
+            Plain::Before if self.resumed.is_some() => self.text.bytes_total(),
+            Plain::Before | Plain::Not => return None,
+        };
+        Some(Delivered { content: self.text.kept().get(usize::try_from(start).ok()?..)? })
+    }
+
+    /// What names the answer that the client has (the first one, if this is the rest of it); `None`
+    /// before its first choice, and if that is more than can be kept.
+    pub fn identity(&self) -> Option<&Identity> {
+        match &self.resumed {
+            Some(resumed) => Some(&resumed.identity),
+            None => self.identity.as_deref(),
+        }
+    }
+
+    /// Whether an answer that is to be the rest of another has spoken, but said nothing yet that the
+    /// client does not have.
+    pub fn repeating(&self) -> bool {
+        self.resumed.is_some() && !self.semantic && self.semantic_events > 0
+    }
+
+    /// The beginning of what this target said that was not delivered.
+    pub fn suppressed(&self) -> &str {
+        self.resumed.as_deref().map_or("", |resumed| resumed.suppressed.kept())
+    }
+
+    /// How long it is in all, in bytes.
+    pub fn suppressed_bytes(&self) -> u64 {
+        self.resumed.as_deref().map_or(0, |resumed| resumed.suppressed.bytes_total())
+    }
+
+    /// Whether the client was told of usage.
+    pub fn usage_passed(&self) -> bool {
+        self.usage_passed
+    }
+
+    /// The bytes that end a stream which is complete but lacks its `[DONE]`; with a report of `usage` if
+    /// the client has asked for it and was told of none.
+    pub fn closing(&self, usage: Option<&Usage>) -> Bytes {
+        let due = self.options.client_usage && !self.usage_passed;
+        closing::write(self.identity(), usage.filter(|_| due))
+    }
+
+    fn end_stream(&mut self) -> Verdict {
+        if self.resumed.as_deref().is_some_and(Resumed::is_repeating) {
+            return Verdict::Diverged;
+        }
+        self.end = End::Done;
+        Verdict::End
+    }
+
+    /// Reads the data of an event, and its text unless another reading of it says what is delivered.
+    /// `None` if it is malformed: then it counts for nothing else.
+    fn read_event(&mut self, data: &[u8], mark: Mark) -> Option<Seen> {
+        let mut seen = Seen::default();
+        let mut reader = Reader::of_bytes(data).ok()?;
+        let read = openai::read(&mut reader, &mut seen, &mut self.text);
+        if read.is_err() || self.resumed.is_some() {
+            self.text.back_to(mark);
+        }
+        read.is_ok().then_some(seen)
+    }
+
+    /// An event that breaks off where the stream does is no news; one that is blank says nothing.
+    fn note_malformed(&mut self, event: &Event<'_>, data: &[u8]) {
+        if !event.unterminated() && !data.trim_ascii().is_empty() {
+            self.malformed = self.malformed.saturating_add(1);
+            self.malformed_run = self.malformed_run.saturating_add(1);
+        }
+    }
+
+    fn note_said(&mut self, seen: &Seen) {
         self.semantic |= seen.semantic;
         self.begun.add(seen.begun);
         self.finished.add(seen.finished);
+    }
+
+    /// Makes an event one of the answer that it is to go on with.
+    fn judge_resumed(
+        &mut self,
+        event: &Event<'_>,
+        data: &[u8],
+        (seen, mark): (&Seen, Mark),
+    ) -> Verdict {
+        let Self { resumed: Some(resumed), text, .. } = self else { return Verdict::Pass };
+        let Ok(chunk) = resumed.read(data, text) else { return Verdict::Drop };
+        if chunk.diverged {
+            self.text.back_to(mark);
+            return Verdict::Diverged;
+        }
+        self.begun.add(seen.begun);
+        self.finished.add(seen.finished);
+        self.semantic |= chunk.new;
+        self.plain.add(&chunk.said);
+        self.usage_passed |= chunk.usage;
+        if !chunk.new && !chunk.usage {
+            Verdict::Drop
+        } else if chunk.edits.is_empty() {
+            Verdict::Pass
+        } else {
+            Verdict::Replace(edit::rewrite(event, &chunk.edits))
+        }
+    }
+
+    /// Reads a document that is there in one piece; `None` if it is malformed: then it counts for
+    /// nothing else.
+    fn read_document(&mut self, document: &[u8]) -> Option<()> {
+        let mark = self.text.mark();
+        let Some(seen) = self.read_event(document, mark) else {
+            self.malformed = self.malformed.saturating_add(1);
+            return None;
+        };
+        self.error |= seen.error;
+        self.note_said(&seen);
         self.note_usage(seen.usage.or(seen.usage_elsewhere));
-        Some(seen)
+        Some(())
     }
 
     fn note_usage(&mut self, counts: Option<Counts>) {
@@ -235,13 +418,14 @@ impl Meter {
         }
     }
 
-    fn judge(&self, event: &Event<'_>, seen: &Seen) -> Verdict {
+    fn judge(&mut self, event: &Event<'_>, seen: &Seen) -> Verdict {
         let strip = self.options.strip_usage;
-        let says_nothing = seen.choice_count == 0 && !seen.error;
-        if strip && says_nothing && seen.usage.is_some() {
+        if strip && seen.choice_count == 0 && seen.usage.is_some() {
             return Verdict::Drop;
         }
-        let replaced = (strip && !seen.cuts.is_empty()).then(|| cut(event, &seen.cuts));
+        let reported = seen.usage.and_then(|counts| counts.usage(self.options.reasoning).0);
+        self.usage_passed |= !strip && reported.is_some();
+        let replaced = (strip && !seen.cuts.is_empty()).then(|| edit::rewrite(event, &seen.cuts));
         if !self.semantic && !self.error && seen.choices {
             return Verdict::Hold(replaced);
         }
@@ -281,24 +465,4 @@ impl Meter {
             self.end = End::Document;
         }
     }
-}
-
-/// The event without some parts of its data. Ends of lines stay, as white space.
-fn cut(event: &Event<'_>, cuts: &[Range<usize>]) -> Bytes {
-    let bytes = event.bytes();
-    let part = |range: Range<usize>| bytes.get(range).unwrap_or_default();
-    let mut out = Vec::with_capacity(bytes.len());
-    let (mut copied, mut joined) = (0, 0);
-    for line in event.data_lines() {
-        let length = line.len();
-        for cut in cuts {
-            let start = cut.start.clamp(joined, joined + length) - joined + line.start;
-            let end = cut.end.clamp(joined, joined + length) - joined + line.start;
-            out.extend_from_slice(part(copied..start.max(copied)));
-            copied = copied.max(end);
-        }
-        joined += length + 1;
-    }
-    out.extend_from_slice(part(copied..bytes.len()));
-    Bytes::from(out)
 }

@@ -1,8 +1,8 @@
 //! What one document in OpenAI's dialect says: a chunk of a stream, or a whole answer.
 
-use std::ops::Range;
-
 use super::counts::Counts;
+use super::edit::{Cutter, Edit};
+use super::plain::Said;
 use super::text::Text;
 use crate::value::{Kind, Malformed, Reader, Text as JsonText};
 
@@ -29,7 +29,25 @@ pub(super) struct Seen {
     /// The usage that it reports at another place.
     pub(super) usage_elsewhere: Option<Counts>,
     /// What to leave out so that the top level has no `usage`.
-    pub(super) cuts: Vec<Range<usize>>,
+    pub(super) cuts: Vec<Edit>,
+    /// What it says, if it is part of a plain text.
+    pub(super) said: Said,
+}
+
+impl Seen {
+    fn note_reasoning(&mut self, says: bool) {
+        if says {
+            self.semantic = true;
+            self.said.note_reasoning();
+        }
+    }
+
+    fn note_other(&mut self, says: bool) {
+        if says {
+            self.semantic = true;
+            self.said.note_other();
+        }
+    }
 }
 
 /// A set of choices by their index. Those past the end share one place.
@@ -49,6 +67,11 @@ impl Choices {
         self.0 == 0
     }
 
+    /// Whether no other choice than the first is in it.
+    pub(super) fn only_first(self) -> bool {
+        self.0 & !1 == 0
+    }
+
     pub(super) fn contains_all(self, other: Self) -> bool {
         other.0 & !self.0 == 0
     }
@@ -65,28 +88,24 @@ pub(super) fn read(
         return reader.finish();
     }
     let before = text.mark();
-    let (mut kept, mut open_cut) = (0_usize, None::<usize>);
+    let mut cutter = Cutter::default();
     reader.object(|reader, key| {
-        if let (Some(index), Some(comma)) = (open_cut.take(), key.comma)
-            && let Some(cut) = seen.cuts.get_mut(index)
-        {
-            cut.end = comma + 1;
-        }
+        cutter.meet(&key, &mut seen.cuts);
         let name = key.text.decode();
         if name == "usage" {
             seen.usage = Counts::read(reader)?;
             if seen.cuts.len() < CUTS_MAX {
-                // The first members have their comma behind them, the others before.
-                let start = if kept == 0 { key.start } else { key.comma.unwrap_or(key.start) };
-                open_cut = (kept == 0).then_some(seen.cuts.len());
-                seen.cuts.push(start..reader.offset());
+                cutter.cut(&key, reader.offset(), &mut seen.cuts);
             }
             return Ok(());
         }
-        kept += 1;
+        cutter.keep();
         match &*name {
             "choices" => {
                 text.back_to(before);
+                if seen.choices {
+                    seen.said.note_other();
+                }
                 read_choices(reader, seen, text)?;
             }
             "error" => seen.error |= reader.kind()? != Kind::Null,
@@ -110,6 +129,9 @@ fn read_choices(
     }
     reader.array(|reader| {
         seen.choice_count += 1;
+        if seen.choice_count > 1 {
+            seen.said.note_other();
+        }
         if reader.kind()? == Kind::Object { read_choice(reader, seen, text) } else { Ok(()) }
     })
 }
@@ -121,12 +143,14 @@ fn read_choice(reader: &mut Reader<'_>, seen: &mut Seen, text: &mut Text) -> Res
             "index" if reader.kind()? == Kind::Number => {
                 index = reader.number()?.parse().unwrap_or(u32::MAX);
             }
-            "delta" | "message" if reader.kind()? == Kind::Object => {
+            "delta" if reader.kind()? == Kind::Object => read_message(reader, seen, text)?,
+            "message" if reader.kind()? == Kind::Object => {
+                seen.said.note_other();
                 read_message(reader, seen, text)?;
             }
             "text" if reader.kind()? == Kind::Text => {
                 let said = reader.string()?;
-                seen.semantic |= !said.is_empty();
+                seen.note_other(!said.is_empty());
                 text.push(said);
             }
             "finish_reason" if reader.kind()? == Kind::Text => {
@@ -136,7 +160,7 @@ fn read_choice(reader: &mut Reader<'_>, seen: &mut Seen, text: &mut Text) -> Res
                 finished |= !error;
             }
             // A token whose text is still to come has log probabilities already.
-            "logprobs" => seen.semantic |= !is_blank(reader)?,
+            "logprobs" => seen.note_other(!is_blank(reader)?),
             "usage" => seen.usage_elsewhere = Counts::read(reader)?.or(seen.usage_elsewhere),
             _ => {}
         }
@@ -160,25 +184,39 @@ fn read_message(
         match &*key.text.decode() {
             // They say who speaks, or nothing; padding is there to hide lengths.
             "role" | "name" | "obfuscation" => {}
-            "content" | "refusal" => seen.semantic |= read_said(reader, text)?,
+            "content" if reader.kind()? == Kind::Text => {
+                let said = reader.string()?;
+                if !said.is_empty() {
+                    seen.semantic = true;
+                    seen.said.note_content(text.bytes_total());
+                }
+                text.push(said);
+            }
+            "content" | "refusal" => seen.note_other(read_said(reader, text)?),
             // Some providers send the same reasoning under both names: it is counted once.
             "reasoning_content" | "reasoning" if !reasoned => {
                 reasoned = read_said(reader, text)?;
-                seen.semantic |= reasoned;
+                seen.note_reasoning(reasoned);
             }
             "tool_calls" | "function_call" => {
-                seen.semantic |= !is_blank(&mut reader.clone())?;
+                seen.note_other(!is_blank(&mut reader.clone())?);
                 collect_calls(reader, text)?;
             }
+            name if is_reasoning(name) => seen.note_reasoning(!is_blank(reader)?),
             // What is not known here may be what the client waits for.
-            _ => seen.semantic |= !is_blank(reader)?,
+            _ => seen.note_other(!is_blank(reader)?),
         }
         Ok(())
     })
 }
 
+/// Whether a member of a message holds reasoning, in some provider's form.
+pub(super) fn is_reasoning(name: &str) -> bool {
+    name.starts_with("reasoning") || name.starts_with("thinking")
+}
+
 /// Adds a text, or the texts of a list of parts; whether it says anything.
-fn read_said(reader: &mut Reader<'_>, text: &mut Text) -> Result<bool, Malformed> {
+pub(super) fn read_said(reader: &mut Reader<'_>, text: &mut Text) -> Result<bool, Malformed> {
     match reader.kind()? {
         Kind::Text => {
             let said = reader.string()?;
@@ -195,7 +233,7 @@ fn read_said(reader: &mut Reader<'_>, text: &mut Text) -> Result<bool, Malformed
 }
 
 /// Adds what a model writes of its tool calls: names and arguments, but no ids.
-fn collect_calls(reader: &mut Reader<'_>, text: &mut Text) -> Result<(), Malformed> {
+pub(super) fn collect_calls(reader: &mut Reader<'_>, text: &mut Text) -> Result<(), Malformed> {
     collect(reader, text, &|name| matches!(name, "name" | "arguments" | "input"))
 }
 
@@ -221,7 +259,7 @@ fn collect(
 }
 
 /// Reads any value; whether it is null, or an empty text, list or object.
-fn is_blank(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+pub(super) fn is_blank(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     let mut items = 0_usize;
     match reader.kind()? {
         Kind::Text => return Ok(reader.string()?.is_empty()),

@@ -1,5 +1,7 @@
 //! Verdicts, counts and cuts, one case at a time and by chance.
 
+mod resumed;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -10,8 +12,10 @@ use crate::sse::{Block, Piece, Scanner};
 const OPTIONS: Options = Options {
     endpoint: Endpoint::ChatCompletions,
     strip_usage: true,
+    client_usage: false,
     reasoning: Reasoning::Inside,
     text_bytes_max: 1000,
+    resume: None,
 };
 
 fn judge(meter: &mut Meter, stream: &str) -> Verdict {
@@ -78,13 +82,23 @@ fn an_event_is_held_until_one_says_something() {
 }
 
 #[test]
-fn errors_and_unknown_events_pass_but_say_nothing() {
-    for data in [r#"{"error":{"message":"m"}}"#, r#"{"type":"ping"}"#, "[1]", "7", "not json", ""] {
+fn errors_and_unknown_events_say_nothing() {
+    for (data, expected) in [
+        (r#"{"error":{"message":"m"}}"#, Verdict::Failed),
+        (r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"error"}]}"#, Verdict::Failed),
+        (r#"{"type":"ping"}"#, Verdict::Pass),
+        ("[1]", Verdict::Pass),
+        ("7", Verdict::Pass),
+        ("not json", Verdict::Drop),
+        ("", Verdict::Drop),
+        (" ", Verdict::Drop),
+    ] {
         let mut meter = Meter::new(OPTIONS);
-        assert_eq!(judge(&mut meter, &format!("data: {data}\n\n")), Verdict::Pass, "{data}");
-        assert!(!meter.semantic(), "{data}");
-        assert_eq!(meter.error(), data.contains("error"), "{data}");
-        assert_eq!(meter.malformed() == 1, matches!(data, "not json" | ""), "{data}");
+        assert_eq!(judge(&mut meter, &format!("data: {data}\n\n")), expected, "{data}");
+        assert!(!meter.semantic() && meter.text().is_empty(), "{data}");
+        assert_eq!(meter.semantic_events(), 0, "{data}");
+        assert_eq!(meter.error(), expected == Verdict::Failed, "{data}");
+        assert_eq!(meter.malformed() == 1, data == "not json", "{data}");
     }
     assert_eq!(judge(&mut Meter::new(OPTIONS), "event: ping\n\n"), Verdict::Pass);
 }
@@ -93,7 +107,7 @@ fn errors_and_unknown_events_pass_but_say_nothing() {
 fn a_malformed_event_counts_for_nothing() {
     let mut meter = Meter::new(OPTIONS);
     let cut = r#"{"choices":[{"text":"lost","finish_reason":"stop"}],"usage":{"total_tokens":1}"#;
-    assert_eq!(judge(&mut meter, &format!("data: {cut}\n\n")), Verdict::Pass);
+    assert_eq!(judge(&mut meter, &format!("data: {cut}\n\n")), Verdict::Drop);
     assert_eq!((meter.text(), meter.text_bytes_total(), meter.malformed()), ("", 0, 1));
     assert!(!meter.semantic() && !meter.complete() && meter.usage().is_none());
 }
@@ -118,7 +132,7 @@ fn only_what_usage_caused_is_taken_out() {
     let kept = r#"{"choices":[],"prompt_filter_results":[]}"#;
     assert_eq!(held, Verdict::Hold(Some(Bytes::from(format!("data: {kept}\n\n")))));
     let error = format!("{{\"error\":{{}},\"choices\":[],\"usage\":{usage}}}");
-    assert_eq!(verdict(&error), replaced(r#"{"error":{},"choices":[]}"#));
+    assert_eq!(verdict(&error), Verdict::Failed);
 }
 
 #[test]
@@ -421,7 +435,7 @@ proptest! {
                 prop_assert!(bytes.len() < stream.len());
             }
             Verdict::Pass => prop_assert_eq!(kept.len(), members.len()),
-            other @ (Verdict::Hold(_) | Verdict::Drop | Verdict::End) => {
+            other @ (Verdict::Hold(_) | Verdict::Drop | Verdict::End | Verdict::Failed | Verdict::Diverged) => {
                 prop_assert!(false, "{:?}", other);
             }
         }

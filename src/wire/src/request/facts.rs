@@ -34,12 +34,28 @@ pub struct Facts {
     pub stream_options: Option<StreamOptions>,
     /// The older cap on the answer's tokens.
     pub max_tokens: Option<Number>,
+    /// Where the older cap stands.
+    pub max_tokens_span: Option<Span>,
     /// The newer cap on the answer's tokens.
     pub max_completion_tokens: Option<Number>,
+    /// Where the newer cap stands.
+    pub max_completion_tokens_span: Option<Span>,
     /// How many answers.
     pub n: Option<Number>,
     /// Of how many answers the best is given.
     pub best_of: Option<Number>,
+    /// The conversation, where it is a list.
+    pub messages: Option<Messages>,
+    /// Where the value of `messages`, `prompt` or `input` begins, whichever came first.
+    pub prompt_start: Option<u64>,
+    /// Whether the answer may call tools: `tools` or `functions` is neither null nor empty.
+    pub tools: bool,
+    /// Whether log probabilities are asked for.
+    pub logprobs: bool,
+    /// Whether the answer is to go on from the last message. Only some self-hosted servers know it.
+    pub continue_final_message: Option<Flag>,
+    /// Whether an answer of its own is to be begun. Only some self-hosted servers know it.
+    pub add_generation_prompt: Option<Flag>,
     /// The offset just after the first `{`.
     pub open: Option<u64>,
     /// The offset of the last `}`.
@@ -100,6 +116,15 @@ pub enum Number {
     Integer(u64),
     /// Any other value: negative, fractional, `1e3`, above 64 bits, or no number.
     Other,
+}
+
+/// The value of `messages`, a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// Where it stands, brackets included.
+    pub span: Span,
+    /// Whether it has no items.
+    pub empty: bool,
 }
 
 /// The value of `stream_options`.

@@ -57,6 +57,15 @@ impl Frames {
         self.kept.iter().map(|frame| frame.bytes.as_ref())
     }
 
+    /// The bytes that are kept from `start` on, in order; none if the first of them was given up.
+    pub(super) fn parts_from(&self, start: u64) -> impl Iterator<Item = &[u8]> {
+        let frames = if start < self.start { self.kept.len() } else { 0 };
+        self.kept.range(frames..).map(move |frame| {
+            let skipped = usize::try_from(start.saturating_sub(frame.start)).unwrap_or(usize::MAX);
+            frame.bytes.get(skipped..).unwrap_or_default()
+        })
+    }
+
     /// Gives up frames that lie wholly before `offset`: an attempt that starts over cannot have
     /// them again.
     pub fn release_before(&mut self, offset: u64) {

@@ -1,4 +1,4 @@
-//! The keys that decide routing or price, in every spelling that some upstream would take for them.
+//! The keys that decide routing, price or recovery, in every spelling that some upstream would take for them.
 
 use super::text::Characters;
 
@@ -12,12 +12,20 @@ pub(super) enum Key {
     MaxCompletionTokens,
     N,
     BestOf,
+    Messages,
+    Prompt,
+    Input,
+    Tools,
+    Functions,
+    Logprobs,
+    ContinueFinalMessage,
+    AddGenerationPrompt,
     /// Within `stream_options`.
     IncludeUsage,
 }
 
 /// Bytes of the longest routed key.
-const KEY_BYTES_MAX: usize = 21;
+const KEY_BYTES_MAX: usize = 22;
 
 /// Bytes of the longest spelling of a routed key: each character as `\uXXXX`.
 pub(super) const SPELLING_BYTES_MAX: usize = KEY_BYTES_MAX * 6;
@@ -41,6 +49,14 @@ impl Key {
             (1, b"max_completion_tokens") => Some(Self::MaxCompletionTokens),
             (1, b"n") => Some(Self::N),
             (1, b"best_of") => Some(Self::BestOf),
+            (1, b"messages") => Some(Self::Messages),
+            (1, b"prompt") => Some(Self::Prompt),
+            (1, b"input") => Some(Self::Input),
+            (1, b"tools") => Some(Self::Tools),
+            (1, b"functions") => Some(Self::Functions),
+            (1, b"logprobs") => Some(Self::Logprobs),
+            (1, b"continue_final_message") => Some(Self::ContinueFinalMessage),
+            (1, b"add_generation_prompt") => Some(Self::AddGenerationPrompt),
             (2, b"include_usage") => Some(Self::IncludeUsage),
             _ => None,
         }

@@ -1,7 +1,7 @@
 //! Picks the routed members out of what the grammar meets. It does not know the grammar itself.
 
 use super::Malformed;
-use super::facts::{Facts, Flag, Model, Name, Number, Options, Span, StreamOptions};
+use super::facts::{Facts, Flag, Messages, Model, Name, Number, Options, Span, StreamOptions};
 use super::grammar::{Kind, Listener};
 use super::key::{Key, SPELLING_BYTES_MAX};
 use super::text::Characters;
@@ -22,12 +22,14 @@ const INNER: u32 = 2;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
     facts: Facts,
-    /// The keys seen, one bit each.
-    seen: u8,
+    /// The keys seen that must be unique, one bit each.
+    seen: u16,
     /// The routed member at the top that is being read, from its key to its value's end.
     current: Option<Key>,
     /// Where its value begins.
     began: Option<u64>,
+    /// Whether that value has anything in it, if it is a list or an object.
+    filled: bool,
     /// What is known of the `stream_options` that is being read.
     options: Inside,
     /// The text that is being kept: a key's spelling or the model's.
@@ -39,7 +41,6 @@ pub(super) struct Members {
 /// The inside of `stream_options`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Inside {
-    filled: bool,
     /// Whether `include_usage` is the member that is being read.
     current: bool,
     began: u64,
@@ -80,6 +81,14 @@ impl Members {
             | Key::MaxCompletionTokens
             | Key::N
             | Key::BestOf
+            | Key::Messages
+            | Key::Prompt
+            | Key::Input
+            | Key::Tools
+            | Key::Functions
+            | Key::Logprobs
+            | Key::ContinueFinalMessage
+            | Key::AddGenerationPrompt
             | Key::IncludeUsage => None,
         }
     }
@@ -95,25 +104,37 @@ impl Members {
             Key::Model => facts.model = Some(Model { name: name(kind, &self.kept), span }),
             Key::Stream => facts.stream = Some(flag(kind)),
             Key::StreamOptions => {
-                let options = self.options.seen_as(kind);
+                let options = self.options.seen_as(kind, self.filled);
                 facts.stream_options = Some(StreamOptions { options, span });
             }
-            Key::MaxTokens => facts.max_tokens = Some(number(kind)),
-            Key::MaxCompletionTokens => facts.max_completion_tokens = Some(number(kind)),
+            Key::MaxTokens => {
+                facts.max_tokens = Some(number(kind));
+                facts.max_tokens_span = Some(span);
+            }
+            Key::MaxCompletionTokens => {
+                facts.max_completion_tokens = Some(number(kind));
+                facts.max_completion_tokens_span = Some(span);
+            }
             Key::N => facts.n = Some(number(kind)),
             Key::BestOf => facts.best_of = Some(number(kind)),
-            Key::IncludeUsage => {}
+            Key::Messages if kind == Kind::Array => {
+                facts.messages = Some(Messages { span, empty: !self.filled });
+            }
+            // Where one of these keys occurs twice, either may be the one that counts.
+            Key::Tools | Key::Functions => facts.tools |= gives(kind, self.filled),
+            Key::Logprobs => facts.logprobs |= kind == Kind::True,
+            Key::ContinueFinalMessage => facts.continue_final_message = Some(flag(kind)),
+            Key::AddGenerationPrompt => facts.add_generation_prompt = Some(flag(kind)),
+            Key::Messages | Key::Prompt | Key::Input | Key::IncludeUsage => {}
         }
     }
 }
 
 impl Inside {
-    fn seen_as(self, kind: Kind) -> Options {
+    fn seen_as(self, kind: Kind, filled: bool) -> Options {
         match kind {
             Kind::Null => Options::Null,
-            Kind::Object => {
-                Options::Object { empty: !self.filled, include_usage: self.include_usage }
-            }
+            Kind::Object => Options::Object { empty: !filled, include_usage: self.include_usage },
             Kind::Array | Kind::Text | Kind::True | Kind::False | Kind::Number(_) => Options::Other,
         }
     }
@@ -141,7 +162,7 @@ impl Listener for Members {
         let found = Key::spelled(&self.kept, depth);
         if let Some(found) = found {
             let bit = found.key.bit();
-            if !found.exact || self.seen & bit != 0 {
+            if bit != 0 && (!found.exact || self.seen & bit != 0) {
                 return Err(Malformed::DuplicateKey);
             }
             self.seen |= bit;
@@ -150,7 +171,6 @@ impl Listener for Members {
             self.facts.empty = false;
             self.current = found.map(|found| found.key);
         } else {
-            self.options.filled = true;
             self.options.current = found.is_some();
         }
         Ok(())
@@ -158,13 +178,18 @@ impl Listener for Members {
 
     fn value_began(&mut self, depth: u32, at: u64, text: bool) {
         self.kept_max = 0;
-        if depth == TOP && self.current.is_some() {
+        if depth == TOP {
+            let Some(key) = self.current else { return };
             self.began = Some(at);
-            if text && self.current == Some(Key::Model) {
+            self.filled = false;
+            if text && key == Key::Model {
                 self.kept.clear();
                 self.kept_max = usize::try_from(MODEL_BYTES_MAX).unwrap_or(usize::MAX);
+            } else if matches!(key, Key::Messages | Key::Prompt | Key::Input) {
+                self.facts.prompt_start.get_or_insert(at);
             }
         } else if depth == INNER {
+            self.filled = true;
             self.options.began = at;
         }
     }
@@ -196,8 +221,9 @@ impl Listener for Members {
 }
 
 impl Key {
-    /// Its place in the set of keys seen.
-    fn bit(self) -> u8 {
+    /// Its place in the set of keys seen; 0 if it need not be unique, because it decides nothing that a
+    /// second reading of it could turn.
+    fn bit(self) -> u16 {
         match self {
             Self::Model => 1,
             Self::Stream => 1 << 1,
@@ -207,6 +233,14 @@ impl Key {
             Self::N => 1 << 5,
             Self::BestOf => 1 << 6,
             Self::IncludeUsage => 1 << 7,
+            Self::Messages => 1 << 8,
+            Self::Prompt
+            | Self::Input
+            | Self::Tools
+            | Self::Functions
+            | Self::Logprobs
+            | Self::ContinueFinalMessage
+            | Self::AddGenerationPrompt => 0,
         }
     }
 }
@@ -232,6 +266,15 @@ fn flag(kind: Kind) -> Flag {
         Kind::False => Flag::False,
         Kind::Null => Flag::Null,
         Kind::Object | Kind::Array | Kind::Text | Kind::Number(_) => Flag::Other,
+    }
+}
+
+/// Whether a value gives anything.
+fn gives(kind: Kind, filled: bool) -> bool {
+    match kind {
+        Kind::Null => false,
+        Kind::Object | Kind::Array => filled,
+        Kind::Text | Kind::True | Kind::False | Kind::Number(_) => true,
     }
 }
 

@@ -11,6 +11,7 @@ mod key;
 mod member;
 mod numeral;
 mod prefill;
+mod prefix;
 mod scanner;
 mod splicer;
 mod text;
@@ -19,9 +20,10 @@ mod utf8;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{Facts, Flag, Model, Name, Number, Options, Span, StreamOptions};
+pub use facts::{Facts, Flag, Messages, Model, Name, Number, Options, Span, StreamOptions};
 pub use frames::Frames;
-pub use prefill::PrefillForm;
+pub use prefill::{Prefill, PrefillForm};
+pub use prefix::prefix_hash;
 pub use scanner::{Scanner, TRAILING_BYTES_MAX};
 pub use splicer::{Change, HELD_BYTES_MAX, Splicer};
 

@@ -8,10 +8,11 @@
 
 use bytes::Bytes;
 
-use super::facts::{Facts, Flag, Options, Span, StreamOptions};
+use super::facts::{Facts, Flag, Number, Options, Span, StreamOptions};
 use super::frames::Frames;
+use super::prefill::Prefill;
 use super::scanner::Scanner;
-use super::text;
+use crate::envelope::push_json_string;
 
 /// How much of a body is held back from a `stream_options` whose right form is not known before
 /// `stream` turns up, in bytes. Beyond it the member goes out as it came.
@@ -24,28 +25,34 @@ const FIRST_OF_MANY: &str = r#""include_usage":true,"#;
 const TRUE: &str = "true";
 
 /// What an attempt changes in the body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Change<'a> {
     /// The model's ID at the upstream, as text.
     pub model: &'a str,
     /// Whether a stream must be asked for its usage: `stream_options.include_usage` becomes `true`
     /// if `stream` is `true`. Values of a wrong type stay, for the upstream to refuse.
     pub include_usage: bool,
+    /// The beginning of an answer, to be put at the end of `messages`. Only in a body that has ended and
+    /// whose `messages` is a list.
+    pub prefill: Option<Prefill<'a>>,
+    /// Takes the place of each cap on the answer's tokens that is given as an integer. Only in a body
+    /// that has ended.
+    pub output_tokens_max: Option<u64>,
 }
 
 /// Bytes in the place of others, or between them.
 #[derive(Clone, Debug)]
-struct Edit {
+pub(super) struct Edit {
     span: Span,
     text: Bytes,
 }
 
 impl Edit {
-    fn replace(span: Span, text: &'static str) -> Self {
-        Self { span, text: Bytes::from_static(text.as_bytes()) }
+    fn replace(span: Span, text: Bytes) -> Self {
+        Self { span, text }
     }
 
-    fn insert(at: u64, text: &'static str) -> Self {
+    pub(super) fn insert(at: u64, text: Bytes) -> Self {
         Self::replace(Span { start: at, end: at }, text)
     }
 
@@ -59,7 +66,7 @@ impl Edit {
 /// What is to become of `stream_options`.
 #[derive(Clone, Debug)]
 enum Usage {
-    /// The change that is made, if any.
+    /// The change that is still to be put on the list, if any.
     Known(Option<Edit>),
     /// Nothing may pass from this offset on before more is known.
     Held(u64),
@@ -70,8 +77,9 @@ enum Usage {
 /// Sends one attempt's body, once and in order.
 #[derive(Clone, Debug)]
 pub struct Splicer {
-    /// Not yet sent.
-    model: Option<Edit>,
+    /// The changes that are known and not yet made, in order: at most one for each of the model,
+    /// `stream_options` and the two caps, and two for a prefill.
+    edits: Vec<Edit>,
     usage: Usage,
     /// Bytes of the length that nothing has claimed yet.
     reserve: i64,
@@ -86,22 +94,32 @@ impl Splicer {
     /// ever sent.
     pub fn new(change: &Change<'_>, scanner: &Scanner) -> Self {
         let facts = scanner.facts();
-        let model = facts
-            .model
-            .as_ref()
-            .map(|model| Edit { span: model.span, text: Bytes::from(text::quote(change.model)) });
-        let blind = model.is_none() && !scanner.finished();
         let usage = if change.include_usage {
             decide(facts, scanner.scanned())
         } else {
             Usage::Known(None)
         };
         let reserve = match &usage {
-            Usage::Known(edit) => edit.as_ref().map_or(0, Edit::growth),
+            Usage::Known(_) => 0,
             Usage::Held(_) | Usage::Open => i64::try_from(MEMBER.len()).unwrap_or(i64::MAX),
         };
-        let growth = model.as_ref().map_or(0, Edit::growth).saturating_add(reserve);
-        Self { model, usage, reserve, growth, offset: 0, blind }
+        let blind = facts.model.is_none() && !scanner.finished();
+        let mut splicer = Self { edits: Vec::new(), usage, reserve, growth: 0, offset: 0, blind };
+        if let Some(model) = &facts.model {
+            let mut name = Vec::with_capacity(change.model.len().saturating_add(2));
+            push_json_string(&mut name, change.model);
+            splicer.schedule(Edit::replace(model.span, name.into()));
+        }
+        if let Usage::Known(edit) = &mut splicer.usage
+            && let Some(edit) = edit.take()
+        {
+            splicer.schedule(edit);
+        }
+        if scanner.finished() {
+            splicer.schedule_late(change, facts);
+        }
+        splicer.growth = splicer.edits.iter().map(Edit::growth).fold(reserve, i64::saturating_add);
+        splicer
     }
 
     /// By how many bytes the body that is sent is longer than the one that came. Exact, and the
@@ -130,18 +148,24 @@ impl Splicer {
         let facts = scanner.facts();
         if !matches!(self.usage, Usage::Known(_)) {
             self.usage = decide(facts, scanner.scanned());
+            if let Usage::Known(edit) = &mut self.usage
+                && let Some(edit) = edit.take()
+            {
+                self.reserve = self.reserve.saturating_sub(edit.growth());
+                self.schedule(edit);
+            }
         }
         let limit = match self.usage {
             Usage::Held(start) => scanner.settled().min(start),
             Usage::Known(_) | Usage::Open => scanner.settled(),
         };
-        while let Some(edit) = self.next_edit(limit) {
+        while let Some(edit) = self.edits.first().filter(|edit| edit.span.end <= limit).cloned() {
             if !self.copy(edit.span.start, frames, out) {
                 return;
             }
             self.offset = edit.span.end;
-            out.push(edit.text.clone());
-            self.strike(&edit);
+            out.push(edit.text);
+            self.edits.remove(0);
         }
         if facts.close.is_some_and(|close| close <= limit) && self.reserve > 0 {
             if !self.copy(facts.close.unwrap_or(limit), frames, out) {
@@ -154,23 +178,32 @@ impl Splicer {
         self.copy(limit, frames, out);
     }
 
-    /// The first change that is due and lies before `limit`.
-    fn next_edit(&self, limit: u64) -> Option<Edit> {
-        let usage = match &self.usage {
-            Usage::Known(edit) => edit.as_ref(),
-            Usage::Held(_) | Usage::Open => None,
-        };
-        let due = self.model.iter().chain(usage).filter(|edit| edit.span.end <= limit);
-        due.min_by_key(|edit| edit.span.start).cloned()
+    /// Puts a change on the list, behind those at the same place. Changes do not overlap.
+    fn schedule(&mut self, edit: Edit) {
+        let at = self.edits.partition_point(|other| other.span.start <= edit.span.start);
+        self.edits.insert(at, edit);
     }
 
-    /// Takes a change that was made off the list.
-    fn strike(&mut self, edit: &Edit) {
-        if self.model.as_ref().is_some_and(|model| model.span == edit.span) {
-            self.model = None;
-        } else {
-            self.usage = Usage::Known(None);
-            self.reserve = self.reserve.saturating_sub(edit.growth());
+    /// The changes that take a whole body.
+    fn schedule_late(&mut self, change: &Change<'_>, facts: &Facts) {
+        if let Some(tokens) = change.output_tokens_max {
+            let caps = [
+                (facts.max_tokens, facts.max_tokens_span),
+                (facts.max_completion_tokens, facts.max_completion_tokens_span),
+            ];
+            for cap in caps {
+                if let (Some(Number::Integer(_)), Some(span)) = cap {
+                    self.schedule(Edit::replace(span, tokens.to_string().into()));
+                }
+            }
+        }
+        if let (Some(prefill), Some(messages), Some(close)) =
+            (change.prefill, facts.messages, facts.close)
+        {
+            self.schedule(prefill.message(messages));
+            if let Some(edit) = prefill.members(facts, close) {
+                self.schedule(edit);
+            }
         }
     }
 
@@ -202,7 +235,9 @@ fn decide(facts: &Facts, scanned: u64) -> Usage {
                 Some(_) | None => Usage::Known(edit),
             }
         }
-        (None, Some(close)) => Usage::Known(Some(Edit::insert(close, MEMBER))),
+        (None, Some(close)) => {
+            Usage::Known(Some(Edit::insert(close, Bytes::from_static(MEMBER.as_bytes()))))
+        }
         (None, None) => Usage::Open,
     }
 }
@@ -210,15 +245,17 @@ fn decide(facts: &Facts, scanned: u64) -> Usage {
 /// The change that makes a `stream_options` ask for usage, if it does not and can.
 fn ask_for_usage(found: &StreamOptions) -> Option<Edit> {
     let inside = found.span.start.saturating_add(1);
-    match found.options {
-        Options::Null => Some(Edit::replace(found.span, OBJECT)),
+    let (span, text) = match found.options {
+        Options::Null => (found.span, OBJECT),
         Options::Object { empty, include_usage: None } => {
-            Some(Edit::insert(inside, if empty { FIRST } else { FIRST_OF_MANY }))
+            let text = if empty { FIRST } else { FIRST_OF_MANY };
+            (Span { start: inside, end: inside }, text)
         }
         Options::Object { include_usage: Some((flag, span)), .. } => match flag {
-            Flag::False | Flag::Null => Some(Edit::replace(span, TRUE)),
-            Flag::True | Flag::Other => None,
+            Flag::False | Flag::Null => (span, TRUE),
+            Flag::True | Flag::Other => return None,
         },
-        Options::Other => None,
-    }
+        Options::Other => return None,
+    };
+    Some(Edit::replace(span, Bytes::from_static(text.as_bytes())))
 }

@@ -1,5 +1,6 @@
 //! Behaviour of the scanner and the splicer together: the harness, and what the scanner tells.
 
+mod prefilling;
 mod property;
 mod splicing;
 
@@ -291,9 +292,16 @@ fn refuses_what_is_not_utf8() {
 
 #[test]
 fn refuses_a_routed_key_twice_in_any_spelling_or_case() {
-    for key in
-        ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of"]
-    {
+    for key in [
+        "model",
+        "stream",
+        "stream_options",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "best_of",
+    ] {
         let escaped: String =
             key.bytes().fold(String::new(), |text, byte| format!("{text}\\u{byte:04X}"));
         for second in [key, &escaped] {
@@ -318,6 +326,7 @@ fn refuses_a_routed_key_twice_in_any_spelling_or_case() {
     for body in [
         r#"{"a":1,"a":2,"A":3}"#,
         r#"{"include_usage":1,"include_usage":2}"#,
+        r#"{"tools":1,"tools":2,"Tools":3,"prompt":1,"prompt":2,"INPUT":3,"input":4}"#,
         r#"{"stream_options":[{"include_usage":1,"Include_usage":2}]}"#,
         r#"{"mod\ud800":1,"model\ud800":1,"\u212A":1}"#,
         "{\"ｍodel\":1,\"m\u{f6}del\":1}",

@@ -206,25 +206,3 @@ impl Iterator for Characters<'_> {
         })
     }
 }
-
-/// Writes a text as a JSON string, quotes included.
-pub(super) fn quote(text: &str) -> String {
-    const HEX: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let mut quoted = String::with_capacity(text.len().saturating_add(2));
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\0'..='\u{1f}' => {
-                quoted.push_str(if character < '\u{10}' { "\\u000" } else { "\\u001" });
-                let low = usize::try_from(u32::from(character) & 0xf).unwrap_or(0);
-                quoted.extend(HEX.get(low));
-            }
-            _ => quoted.push(character),
-        }
-    }
-    quoted.push('"');
-    quoted
-}

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::usage::Usage;
-use tokenroute_wire::meter::{Meter, Options, Reasoning, Verdict};
+use tokenroute_wire::meter::{Identity, Meter, Options, Reasoning, Verdict};
 use tokenroute_wire::sse::{Block, Piece, Scanner};
 
 /// Options of an ordinary chat.
@@ -14,8 +14,10 @@ pub(crate) fn chat(strip_usage: bool) -> Options {
     Options {
         endpoint: Endpoint::ChatCompletions,
         strip_usage,
+        client_usage: !strip_usage,
         reasoning: Reasoning::Inside,
         text_bytes_max: 1024 * 1024,
+        resume: None,
     }
 }
 
@@ -32,6 +34,13 @@ pub(crate) struct Facts {
     pub(crate) done: bool,
     pub(crate) error: bool,
     pub(crate) malformed: u64,
+    pub(crate) malformed_run: u32,
+    /// What another target could go on from.
+    pub(crate) delivered: Option<String>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) usage_passed: bool,
+    pub(crate) repeating: bool,
+    pub(crate) suppressed: String,
 }
 
 /// What a client and the books get of an answer.
@@ -40,6 +49,8 @@ pub(crate) struct Relayed {
     pub(crate) out: Vec<u8>,
     /// Events that were told to wait.
     pub(crate) held: usize,
+    /// Whether the answer was told not to be the one that it should be the rest of.
+    pub(crate) diverged: bool,
     pub(crate) facts: Facts,
 }
 
@@ -49,6 +60,7 @@ struct Relay {
     held_events: usize,
     out: Vec<u8>,
     over: bool,
+    diverged: bool,
 }
 
 impl Relay {
@@ -61,10 +73,7 @@ impl Relay {
             let original = &block.bytes[range];
             let verdict = match &piece {
                 Piece::Event(event) => self.meter.event(event),
-                Piece::Raw { bytes, .. } => {
-                    self.meter.body(bytes);
-                    Verdict::Pass
-                }
+                Piece::Raw { bytes, .. } => self.meter.body(bytes),
                 Piece::Quiet { .. } if self.held.is_empty() => Verdict::Pass,
                 Piece::Quiet { .. } => {
                     self.held.extend_from_slice(original);
@@ -72,7 +81,7 @@ impl Relay {
                 }
             };
             let out = match &verdict {
-                Verdict::Pass | Verdict::End => original,
+                Verdict::Pass | Verdict::End | Verdict::Failed => original,
                 Verdict::Replace(bytes) => bytes,
                 Verdict::Hold(replaced) => {
                     self.held_events += 1;
@@ -80,6 +89,11 @@ impl Relay {
                     continue;
                 }
                 Verdict::Drop => continue,
+                Verdict::Diverged => {
+                    self.over = true;
+                    self.diverged = true;
+                    return;
+                }
             };
             self.out.append(&mut self.held);
             self.out.extend_from_slice(out);
@@ -105,8 +119,14 @@ impl Relay {
             done: meter.done(),
             error: meter.error(),
             malformed: meter.malformed(),
+            malformed_run: meter.malformed_run(),
+            delivered: meter.resumable().map(|delivered| delivered.content.to_owned()),
+            identity: meter.identity().cloned(),
+            usage_passed: meter.usage_passed(),
+            repeating: meter.repeating(),
+            suppressed: meter.suppressed().to_owned(),
         };
-        Relayed { out: self.out, held: self.held_events, facts }
+        Relayed { out: self.out, held: self.held_events, diverged: self.diverged, facts }
     }
 }
 
@@ -117,6 +137,7 @@ fn relay(options: Options) -> Relay {
         held_events: 0,
         out: Vec::new(),
         over: false,
+        diverged: false,
     }
 }
 

@@ -50,6 +50,9 @@ fn of_the_node() {
         ("[deadlines]\nhead_seconds = 1e300", &["deadlines.head_seconds"]),
         ("[deadlines]\nstall_seconds = 0", &["deadlines.stall_seconds"]),
         ("[deadlines]\nstall_seconds = 9_999_999_999", &["deadlines.stall_seconds"]),
+        ("[deadlines]\nfirst_token_seconds = 0.001", &["deadlines.first_token_seconds"]),
+        ("[routing]\nattempts_max = 0", &["routing.attempts_max"]),
+        ("[routing]\non_break = 'go on'\nhedge = {}", &["routing.hedge", "routing.on_break"]),
         ("[shutdown]\nstreams_seconds = 4_000", &["shutdown.streams_seconds"]),
         ("[log]\nformat = 'xml'\nlevel = 'debug'", &["log.format", "log.level"]),
         ("[demo]\nenabled = 'yes'", &["demo.enabled"]),
@@ -84,6 +87,12 @@ fn of_providers() {
         (provider("on_disconnect = 'stay'"), &["providers.p.on_disconnect"]),
         (provider("quirks.reasoning = 'much'"), &["providers.p.quirks.reasoning"]),
         (provider("quirks.stream_option = true"), &["providers.p.quirks.stream_option"]),
+        (provider("quirks.prefill = 'prefixed'"), &["providers.p.quirks.prefill"]),
+        (provider("http2 = 'h2'"), &["providers.p.http2"]),
+        (provider("probe = 10"), &["providers.p.probe"]),
+        (provider("probe = { every_seconds = 0.01 }"), &["providers.p.probe.every_seconds"]),
+        (provider("probe = { kind = 'chat' }"), &["providers.p.probe.kind"]),
+        (provider("probe = { each = 1 }"), &["providers.p.probe.each"]),
         (provider("deadlines.head_seconds = 1_000"), &["providers.p.deadlines.head_seconds"]),
         (provider("models = [{}]"), &["providers.p.models[0].id"]),
         (provider("models = ['a']"), &["providers.p.models[0]"]),
@@ -115,7 +124,7 @@ fn of_routes() {
         ("[[routes]]\nmodel = 'm'".to_owned(), &["routes[0].targets"]),
         ("[[routes]]\ntargets = []".to_owned(), &["routes[0].model", "routes[0].targets"]),
         (
-            route("{ provider = 'q', model = 'x', weight = 0 }").replace("'m'", "'m m'"),
+            route("{ provider = 'q', model = 'x', weight = -1 }").replace("'m'", "'m m'"),
             &["routes[0].model", "routes[0].targets[0].weight", "routes[0].targets[0].provider"],
         ),
         (route(""), &["routes[0].targets"]),
@@ -124,7 +133,7 @@ fn of_routes() {
         (route("{ model = 'x' }"), &["routes[0].targets[0].provider"]),
         (route("{ provider = 'p', model = '*' }"), &["routes[0].targets[0].model"]),
         (route("{ provider = 'p', model = 'a b' }"), &["routes[0].targets[0].model"]),
-        (route("{ provider = 'p', model = 'x', weight = 0 }"), &["routes[0].targets[0].weight"]),
+        (route("{ provider = 'p', model = 'x', weight = -1 }"), &["routes[0].targets[0].weight"]),
         (route("{ provider = 'p', model = 'x', rank = -1 }"), &["routes[0].targets[0].rank"]),
         (route("{ provider = 'p', model = 'x', wait = 1 }"), &["routes[0].targets[0].wait"]),
         (
@@ -139,5 +148,40 @@ fn of_routes() {
         ),
         (route("{ provider = 'p', model = 'x' }").replace("'m'", "'a*'"), &["routes[0].model"]),
         (route("{ provider = 'p', model = 'x' }").replace("'m'", "'*'"), &["routes[0].model"]),
+    ]);
+}
+
+#[test]
+fn of_how_routes_are_tried() {
+    let route = |more: &str| {
+        provider(&format!(
+            "[[routes]]\nmodel = 'm'\n{more}\n[[routes.targets]]\nprovider = 'p'\nmodel = 'x'\n"
+        ))
+    };
+    tells(&[
+        (route("attempts_max = 11"), &["routes[0].attempts_max"]),
+        (route("attempts_max = 1.5"), &["routes[0].attempts_max"]),
+        (route("attempts_seconds = 0"), &["routes[0].attempts_seconds"]),
+        (route("wait_seconds_max = 61"), &["routes[0].wait_seconds_max"]),
+        (route("on_break = 'retry'"), &["routes[0].on_break"]),
+        (
+            route("balance = 'fair'\naffinity = 'user'"),
+            &["routes[0].balance", "routes[0].affinity"],
+        ),
+        (route("attempt_max = 1"), &["routes[0].attempt_max"]),
+        (route("deadlines.drain_seconds = 1"), &["routes[0].deadlines.drain_seconds"]),
+        (route("deadlines.connect_seconds = 61"), &["routes[0].deadlines.connect_seconds"]),
+        (route("deadlines.first_token_seconds = 0"), &["routes[0].deadlines.first_token_seconds"]),
+        (route("hedge = { quantile = 0.4 }"), &["routes[0].hedge.quantile"]),
+        (route("hedge = { quantile = 0.9999 }"), &["routes[0].hedge.quantile"]),
+        (route("hedge = { quantile = nan }"), &["routes[0].hedge.quantile"]),
+        (route("hedge = { quantile = 'most' }"), &["routes[0].hedge.quantile"]),
+        (route("hedge = { share = -0.1 }"), &["routes[0].hedge.share"]),
+        (route("hedge = { share = 1 }"), &["routes[0].hedge.share"]),
+        (route("hedge = { wait_seconds_min = -1 }"), &["routes[0].hedge.wait_seconds_min"]),
+        (route("hedge = true"), &["routes[0].hedge"]),
+        (route("") + "prefill = 'prefix'", &["routes[0].targets[0].prefill"]),
+        (route("") + "context_tokens = 0", &["routes[0].targets[0].context_tokens"]),
+        (route("") + "weight = 10_001", &["routes[0].targets[0].weight"]),
     ]);
 }

@@ -189,7 +189,7 @@ proptest! {
     fn sends_what_came_but_for_the_edits(
         body in bodies(), size in 1..60_usize, dispatch in any::<prop::sample::Index>(),
     ) {
-        let ask = Change { model: "up/1", include_usage: true };
+        let ask = Change { model: "up/1", include_usage: true, ..Change::default() };
         prop_assert_eq!(&edit(&body.came, &ask), &body.sent);
         let late = attempt(body.came.as_bytes(), &ask, size, dispatch.index(body.came.len()));
         prop_assert_eq!(late.verdict, Ok(()));

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const ASK: Change<'_> = Change { model: "up/1", include_usage: true };
+const ASK: Change<'_> =
+    Change { model: "up/1", include_usage: true, prefill: None, output_tokens_max: None };
 
 /// Each body, and what it becomes if usage is to be asked for.
 const BODIES: &[(&str, &str)] = &[
@@ -103,7 +104,7 @@ fn reserves_nothing_once_the_change_is_known() {
 #[test]
 fn a_model_is_written_as_a_string() {
     let model = "a\"b\\c\n\u{1}\u{1f}\u{7f}é\u{1f600}";
-    let edited = edit(r#"{"model":"m"}"#, &Change { model, include_usage: false });
+    let edited = edit(r#"{"model":"m"}"#, &Change { model, ..Change::default() });
     assert_eq!(facts(&edited).model.unwrap().text(), Some(model));
     let value: serde_json::Value = serde_json::from_str(&edited).unwrap();
     assert_eq!(value["model"], model);

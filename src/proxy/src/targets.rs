@@ -1,0 +1,314 @@
+//! How each target stands on this edge: its breaker, what is under way there, how fast it speaks.
+//! Outlives snapshots, so a reload forgets nothing of a target that has stayed the same.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokenroute_domain::breaker::{Breaker, Change, Permit};
+use tokenroute_domain::hedge::Latencies;
+use tokenroute_domain::routing::{Failure, Outlook, Standing};
+use tokenroute_domain::time::Tick;
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::metrics::{Metrics, TargetMetrics};
+
+/// Changes that wait to be told to other edges; more are dropped, as they are only hints.
+const CHANGES_MAX: usize = 256;
+/// Names that a wildcard has been filled in with and that stand for themselves; further ones share the
+/// wildcard's own standing.
+const FILLED_MAX: usize = 512;
+/// Repeats on the same target that are always allowed, however few calls are in flight.
+const REPEATS_MIN: usize = 3;
+/// Of the calls in flight, one in so many may be repeating on the same target.
+const REPEATS_SHARE: usize = 5;
+
+/// Every target's standing, by its configured name.
+#[derive(Clone, Debug)]
+pub struct Targets(Arc<All>);
+
+#[derive(Debug)]
+struct All {
+    known: Mutex<HashMap<Arc<str>, Arc<Target>>>,
+    repeats: AtomicUsize,
+    metrics: Metrics,
+    changes: mpsc::Sender<Changed>,
+}
+
+/// A target went off, or is well again; for the other edges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Which one.
+    pub target: Arc<str>,
+    /// For how long it is off; zero: it is well.
+    pub off: Duration,
+}
+
+/// One target's standing.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: Arc<str>,
+    /// Tells whether it still is the same place with the same credential.
+    identity: u64,
+    breaker: Mutex<Breaker>,
+    latencies: Mutex<Latencies>,
+    outstanding: AtomicU32,
+    /// Until when another edge says that it is off.
+    hinted: AtomicU64,
+    last_failure: Mutex<Option<Failure>>,
+    /// What its wildcard was filled in with: models of one provider have limits and faults of their
+    /// own. They share its series.
+    filled: Mutex<HashMap<Arc<str>, Arc<Self>>>,
+    metrics: TargetMetrics,
+    changes: mpsc::Sender<Changed>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Targets {
+    /// No target yet, and where their changes are told.
+    pub fn new(metrics: &Metrics) -> (Self, mpsc::Receiver<Changed>) {
+        let (changes, told) = mpsc::channel(CHANGES_MAX);
+        let all = All {
+            known: Mutex::default(),
+            repeats: AtomicUsize::new(0),
+            metrics: metrics.clone(),
+            changes,
+        };
+        (Self(Arc::new(all)), told)
+    }
+
+    /// The targets of a snapshot. One that is known keeps its standing, unless its place or its
+    /// credential has changed; one that is named no more is forgotten.
+    pub(crate) fn assign(&self, names: &[(Arc<str>, u64)]) -> Vec<Arc<Target>> {
+        let mut known = lock(&self.0.known);
+        let before = std::mem::take(&mut *known);
+        let mut assigned = Vec::with_capacity(names.len());
+        for (name, identity) in names {
+            let same = before.get(name).filter(|target| target.identity == *identity);
+            let target = same.map_or_else(|| self.fresh(name, *identity), Arc::clone);
+            known.insert(Arc::clone(name), Arc::clone(&target));
+            assigned.push(target);
+        }
+        for gone in before.keys().filter(|name| !known.contains_key(*name)) {
+            self.0.metrics.forget_target(gone);
+        }
+        assigned
+    }
+
+    fn fresh(&self, name: &Arc<str>, identity: u64) -> Arc<Target> {
+        let metrics = self.0.metrics.target(name);
+        Arc::new(Target::new(name, identity, metrics, self.0.changes.clone()))
+    }
+
+    /// What another edge says of a target: a hint, never a veto.
+    pub fn hint(&self, name: &str, off: Duration) {
+        let known = lock(&self.0.known);
+        let provider = name.split('/').next().unwrap_or_default();
+        let wildcard = format!("{provider}/*");
+        let filled = || Some(known.get(wildcard.as_str())?.named(&Arc::from(name)));
+        if let Some(target) = known.get(name).map(Arc::clone).or_else(filled) {
+            target.hinted.store(clock::tick().plus(off).0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one more call may repeat on the target that has just failed it, with `calls` in
+    /// flight on this edge. Trying another target needs no leave.
+    pub(crate) fn may_repeat(&self, calls: usize) -> bool {
+        self.0.repeats.load(Ordering::Relaxed) < (calls / REPEATS_SHARE).max(REPEATS_MIN)
+    }
+
+    /// Counts a repeat until it is dropped.
+    pub(crate) fn repeat(&self) -> Repeat {
+        self.0.repeats.fetch_add(1, Ordering::Relaxed);
+        Repeat(Arc::clone(&self.0))
+    }
+}
+
+/// One call that repeats on the same target.
+#[derive(Debug)]
+pub(crate) struct Repeat(Arc<All>);
+
+impl Drop for Repeat {
+    fn drop(&mut self) {
+        self.0.repeats.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Target {
+    fn new(
+        name: &Arc<str>,
+        identity: u64,
+        metrics: TargetMetrics,
+        changes: mpsc::Sender<Changed>,
+    ) -> Self {
+        Self {
+            name: Arc::clone(name),
+            identity,
+            breaker: Mutex::default(),
+            latencies: Mutex::default(),
+            outstanding: AtomicU32::new(0),
+            hinted: AtomicU64::new(0),
+            last_failure: Mutex::default(),
+            filled: Mutex::default(),
+            metrics,
+            changes,
+        }
+    }
+
+    /// The standing of a name that this target's wildcard is filled in with.
+    pub(crate) fn named(self: &Arc<Self>, name: &Arc<str>) -> Arc<Self> {
+        if *name == self.name {
+            return Arc::clone(self);
+        }
+        let mut filled = lock(&self.filled);
+        if let Some(known) = filled.get(name) {
+            return Arc::clone(known);
+        }
+        if filled.len() >= FILLED_MAX {
+            let now = clock::tick();
+            filled.retain(|_, target| target.is_remarkable(now));
+        }
+        if filled.len() >= FILLED_MAX {
+            return Arc::clone(self);
+        }
+        let (metrics, changes) = (self.metrics.clone(), self.changes.clone());
+        let fresh = Arc::new(Self::new(name, self.identity, metrics, changes));
+        filled.insert(Arc::clone(name), Arc::clone(&fresh));
+        fresh
+    }
+
+    /// The names that its wildcard was filled in with and that are worth telling of.
+    pub(crate) fn remarkable(&self) -> Vec<Arc<Self>> {
+        let now = clock::tick();
+        let filled = lock(&self.filled);
+        filled.values().filter(|target| target.is_remarkable(now)).map(Arc::clone).collect()
+    }
+
+    /// Whether anything about it differs from a target that nobody has asked yet.
+    fn is_remarkable(&self, now: Tick) -> bool {
+        let breaker = lock(&self.breaker);
+        breaker.standing(now) != Standing::Closed
+            || breaker.failing_permille(now) > 0
+            || self.outstanding.load(Ordering::Relaxed) > 0
+    }
+
+    /// What is known of it now.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let now = clock::tick();
+        let (standing, failing_permille) = {
+            let breaker = lock(&self.breaker);
+            (breaker.standing(now), breaker.failing_permille(now))
+        };
+        Outlook {
+            standing,
+            hinted: self.hinted.load(Ordering::Relaxed) > now.0,
+            outstanding: self.outstanding.load(Ordering::Relaxed),
+            latency_micros: lock(&self.latencies).mean_micros(),
+            failing_permille,
+        }
+    }
+
+    /// Tells the metric how it stands now: of a wildcard, the worst of what it was filled in with.
+    pub(crate) fn tell_state(&self) {
+        let now = clock::tick();
+        let own = state_number(lock(&self.breaker).standing(now));
+        let filled = lock(&self.filled);
+        let others = filled.values().map(|one| state_number(lock(&one.breaker).standing(now)));
+        self.metrics.state.set(others.fold(own, i64::max));
+    }
+
+    /// The failure that was met last, if there was one.
+    pub(crate) fn last_failure(&self) -> Option<Failure> {
+        *lock(&self.last_failure)
+    }
+
+    /// Attempts and failures so far.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.metrics.attempts.get(), self.metrics.failures.get())
+    }
+
+    /// How long to wait for its first token before a second target is asked.
+    pub(crate) fn late_after(&self, body_bytes: u64, quantile_permille: u32) -> Option<Duration> {
+        lock(&self.latencies).quantile(body_bytes, quantile_permille)
+    }
+
+    /// Leave for one attempt; `None` if it was taken by others in the meantime.
+    pub(crate) fn admit(self: &Arc<Self>) -> Option<Ticket> {
+        let permit = lock(&self.breaker).admit(clock::tick())?;
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.metrics.attempts.inc();
+        Some(Ticket { target: Arc::clone(self), permit: Some(permit) })
+    }
+
+    fn note(&self, change: Option<Change>, failure: Option<Failure>) {
+        let Some(change) = change else { return };
+        let reason = failure.map(Failure::as_str);
+        tracing::info!(target = &*self.name, change = change.as_str(), reason, "target");
+        // Full: nobody listens, or cannot keep up; other edges find out by themselves.
+        let changed = Changed { target: Arc::clone(&self.name), off: change.off() };
+        let _told = self.changes.try_send(changed);
+    }
+}
+
+/// A target's standing as the metric tells it: 0 takes calls, 1 is on trial, 2 cools down, 3 is off.
+const fn state_number(standing: Standing) -> i64 {
+    match standing {
+        Standing::Closed => 0,
+        Standing::HalfOpen => 1,
+        Standing::Cooling { .. } => 2,
+        Standing::Open { .. } => 3,
+    }
+}
+
+/// Leave for one attempt at a target. Dropped without a word, it says nothing about the target.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    target: Arc<Target>,
+    permit: Option<Permit>,
+}
+
+impl Ticket {
+    /// The first semantic token came so long after the request had been sent.
+    pub(crate) fn spoke(&mut self, body_bytes: u64, after: Duration) {
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        lock(&self.target.latencies).observe(body_bytes, micros);
+        // A trial is passed by speaking; other attempts by coming to their end.
+        if self.permit.is_some_and(|permit| permit.is_probe()) {
+            self.succeeded();
+            // What happens to the rest of the answer counts as for any other attempt.
+            self.permit = lock(&self.target.breaker).admit(clock::tick());
+        }
+    }
+
+    /// The attempt did what it should.
+    pub(crate) fn succeeded(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let change = lock(&self.target.breaker).succeeded(permit, clock::tick());
+        self.target.note(change, None);
+    }
+
+    /// The attempt did not do.
+    pub(crate) fn failed(&mut self, failure: Failure, retry_after: Option<Duration>) {
+        let target = &self.target;
+        *lock(&target.last_failure) = Some(failure);
+        target.metrics.failed(failure);
+        let Some(permit) = self.permit.take() else { return };
+        let draw = (clock::tick(), clock::chance_bits());
+        let change = lock(&target.breaker).failed(permit, failure, retry_after, draw);
+        target.note(change, Some(failure));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.target.outstanding.fetch_sub(1, Ordering::Relaxed);
+        if let Some(permit) = self.permit.take() {
+            lock(&self.target.breaker).abandoned(permit, clock::tick());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Pingora's listening services on runtimes of ours. Its own server would bind the sockets, wait for
+//! signals and sleep through a grace period that nobody can shorten; of all that it does nothing.
+
+use std::net::TcpListener;
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::http_app::HttpServer;
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
+use pingora_core::services::Service as _;
+use pingora_core::services::listening::Service;
+use pingora_proxy::http_proxy;
+use pingora_runtime::{Runtime, RuntimeBuilder};
+use tokenroute_proxy::admin::Admin;
+use tokenroute_proxy::connections::Connections;
+use tokenroute_proxy::gateway::Gateway;
+use tokenroute_proxy::lifecycle::Lifecycle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::certificates::Certificates;
+use super::sockets::{Socket, Sockets};
+use crate::config::Plan;
+
+/// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Streams at once on one HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 256;
+/// For the edge's runtime to drop what is left after the end of all calls.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// The services that listen, running.
+pub(super) struct Frame {
+    edge: Runtime,
+    /// `None` once the successor has the pages. They are there as long as there is something to see.
+    admin: Option<(tokio::runtime::Runtime, watch::Sender<bool>)>,
+    /// Kept for a successor; `None` once nothing is accepted here.
+    sockets: Option<Sockets>,
+    /// Turns true when the edge accepts no more.
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Frame {
+    /// Accepts on `sockets` from now on.
+    pub(super) fn start(
+        plan: &Plan,
+        sockets: Sockets,
+        (gateway, pages): (Gateway, Admin),
+        lifecycle: &Lifecycle,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> anyhow::Result<Self> {
+        // One thread has nobody to steal from, and does with a seventh less work.
+        let steal = plan.listen.threads > 1;
+        let edge = RuntimeBuilder::new(plan.listen.threads, "edge").work_steal(steal).build();
+        let admin = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("admin")
+            .enable_all()
+            .build()?;
+
+        let app = edge_app(plan, gateway, lifecycle);
+        let mut service = Service::new("edge".to_owned(), app);
+        let address = sockets.edge.address.to_string();
+        match certificates {
+            Some(certificates) => {
+                service.add_tls_with_settings(&address, None, certificates.settings()?);
+            }
+            None => service.add_tcp(&address),
+        }
+        let stop = watch::Sender::new(false);
+        let serving = serve(service, &sockets.edge, stop.subscribe())?;
+        let accepting = edge.get_handle().spawn(serving);
+
+        let mut service = Service::new("admin".to_owned(), HttpServer::new_app(pages));
+        service.add_tcp(&sockets.admin.address.to_string());
+        let stop_pages = watch::Sender::new(false);
+        admin.spawn(serve(service, &sockets.admin, stop_pages.subscribe())?);
+        let admin = Some((admin, stop_pages));
+        Ok(Self { edge, admin, sockets: Some(sockets), stop, accepting })
+    }
+
+    /// Copies of the sockets for a successor; none if nothing is accepted here any more.
+    pub(super) fn sockets(&self) -> Option<&Sockets> {
+        self.sockets.as_ref()
+    }
+
+    /// Accepts no more connections of clients. Those that are open go on.
+    pub(super) fn stop_accepting(&mut self) {
+        self.sockets = None;
+        self.stop.send_replace(true);
+    }
+
+    /// Leaves the admin pages to the successor. This process would say that it is not ready.
+    pub(super) fn yield_pages(&mut self) {
+        if let Some((admin, _)) = self.admin.take() {
+            admin.shutdown_background();
+        }
+    }
+
+    /// Returns if the edge has stopped to accept without being told to, which nothing but a defect
+    /// can bring about.
+    pub(super) async fn broken(&mut self) {
+        // Its result says no more than that it is over.
+        drop((&mut self.accepting).await);
+    }
+
+    /// Drops whatever is left. A call that is still there leaves its record by that.
+    pub(super) fn end(self) {
+        self.edge.shutdown_timeout(RUNTIME_END);
+        if let Some((admin, _)) = self.admin {
+            admin.shutdown_timeout(RUNTIME_END);
+        }
+    }
+}
+
+/// The gateway in Pingora's application.
+fn edge_app(
+    plan: &Plan,
+    gateway: Gateway,
+    lifecycle: &Lifecycle,
+) -> Connections<impl ServerApp + Send + Sync + use<>> {
+    let conf = Arc::new(ServerConf { threads: plan.listen.threads, ..ServerConf::default() });
+    let mut proxy = http_proxy(&conf, gateway);
+    let mut options = HttpServerOptions::default();
+    options.h2c = plan.listen.h2c;
+    options.keepalive_request_limit = Some(plan.sizes.requests_per_connection_max);
+    options.h2_idle_timeout = Some(plan.limits.keepalive);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.initial_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_concurrent_streams(H2_STREAMS_MAX);
+    proxy.h2_options = Some(h2);
+    Connections::new(proxy, plan.sizes.connections_max, lifecycle.clone())
+}
+
+/// A service on a copy of `socket`, until `stop`.
+fn serve<A: ServerApp + Send + Sync + 'static>(
+    mut service: Service<A>,
+    socket: &Socket,
+    stop: ShutdownWatch,
+) -> std::io::Result<impl Future<Output = ()> + use<A>> {
+    // The frame finds a socket by its address, and owns what it finds.
+    let copy: TcpListener = socket.listener.try_clone()?;
+    let sockets: ListenFds = Arc::new(Fds::new().into());
+    sockets.lock().add(socket.address.to_string(), copy.into_raw_fd());
+    Ok(async move { service.start_service(Some(sockets), stop, 1).await })
+}

@@ -1,0 +1,109 @@
+//! The process that takes this one's place: started from the same file, with the same sockets, and
+//! waited for until it serves.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::sockets::{NAMES, PREDECESSOR, READY, Sockets};
+
+/// For a successor to serve: it opens the database, which may have to be migrated.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The first number of an inherited descriptor, by systemd's protocol.
+const FIRST: RawFd = 3;
+/// The longest reason that is read.
+const REASON_BYTES_MAX: u64 = 16 * 1024;
+
+/// How this process was started.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// The program of this process. To be called at its start: later the file may be another.
+    pub(super) fn of_process() -> io::Result<Self> {
+        let mut arguments = std::env::args_os();
+        // As it was typed, so that a symbolic link is followed again. Without a slash it was searched
+        // for, and what was found is known only with its links resolved.
+        let typed =
+            arguments.next().map(PathBuf::from).filter(|path| path.components().count() > 1);
+        let path = typed.map_or_else(std::env::current_exe, Ok)?;
+        Ok(Self { path, arguments: arguments.collect() })
+    }
+}
+
+/// A successor that does not serve yet. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Successor {
+    child: Option<Child>,
+    word: UnixStream,
+}
+
+impl Successor {
+    /// Starts it.
+    pub(super) fn start(program: &Program, sockets: &Sockets) -> io::Result<Self> {
+        let (word, theirs) = StdStream::pair()?;
+        let mut given = sockets.copies()?;
+        given.push((PREDECESSOR, OwnedFd::from(theirs)));
+        let names: Vec<_> = given.iter().map(|(name, _)| *name).collect();
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.arguments)
+            .env("LISTEN_FDS", given.len().to_string())
+            .env(NAMES, names.join(":"))
+            .env_remove("LISTEN_PID");
+        let mappings = (FIRST..)
+            .zip(given)
+            .map(|(child_fd, (_, parent_fd))| FdMapping { parent_fd, child_fd });
+        command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
+        word.set_nonblocking(true)?;
+        let word = UnixStream::from_std(word)?;
+        // With `command` the copies go, so that the end of the child is heard.
+        Ok(Self { child: Some(command.spawn()?), word })
+    }
+
+    /// Waits until it serves, at most `within`, and returns its process ID. Else it is ended, and the
+    /// error says why.
+    pub(super) async fn serve(mut self, within: Duration) -> Result<u32, String> {
+        let mut said = Vec::new();
+        let mut word = (&mut self.word).take(REASON_BYTES_MAX);
+        let Ok(read) = timeout(within, word.read_to_end(&mut said)).await else {
+            return Err(format!("it did not serve within {} s", within.as_secs_f32()));
+        };
+        let said = String::from_utf8_lossy(&said);
+        let Some(mut child) = self.child.take() else {
+            return Err("it was ended".to_owned());
+        };
+        if read.is_ok() && said == READY && matches!(child.try_wait(), Ok(None)) {
+            return Ok(child.id());
+        }
+        let end = end(&mut child);
+        Err(if said.is_empty() || said == READY { end } else { said.trim_end().to_owned() })
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            end(&mut child);
+        }
+    }
+}
+
+/// Ends a child; tells how it ended, or had ended before.
+fn end(child: &mut Child) -> String {
+    // One that has ended already cannot be ended; waiting for it is what remains.
+    child.kill().unwrap_or_default();
+    child.wait().map_or_else(|error| error.to_string(), |status| format!("it ended: {status}"))
+}
