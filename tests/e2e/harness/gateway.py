@@ -97,9 +97,11 @@ class Gateway:
         fresh.write_text(self.config_text() if text is None else text)
         os.replace(fresh, self.config)
 
+    def command_line(self):
+        return [programs.find("tokenrouted"), "run", "--config", self.config]
+
     def start(self):
-        command = [programs.find("tokenrouted"), "run", "--config", self.config]
-        self.process = Process(self.name, command, self.folder, self.environment)
+        self.process = Process(self.name, self.command_line(), self.folder, self.environment)
         self.process.await_ready(self.is_ready, f"{self.name} is ready")
         found = KEY.search(self.process.out())
         self.key = self.key or (found and found[0])
@@ -148,6 +150,12 @@ class Gateway:
                 total = (total or 0) + float(value)
         assert total is not None, f"there is no series {name}{labels}"
         return total
+
+    def targets(self):
+        """What the gateway thinks of each target, by the target's name."""
+        status, text = self.page("/admin/targets")
+        assert status == 200, text
+        return {one["name"]: one for one in json.loads(text)["targets"]}
 
     # Records.
 
