@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use tokenroute_domain::routing::Standing;
+use tokenroute_domain::routing::{Failure, Standing};
 
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -64,6 +64,9 @@ fn targets(snapshot: &Snapshot) -> String {
         let (state, left) = match outlook.standing {
             Standing::Closed => ("closed", None),
             Standing::HalfOpen => ("half_open", None),
+            Standing::Open { left } if target.last_failure() == Some(Failure::Credential) => {
+                ("benched", Some(left))
+            }
             Standing::Open { left } => ("open", Some(left)),
             Standing::Cooling { left } => ("cooling", Some(left)),
         };
@@ -73,10 +76,11 @@ fn targets(snapshot: &Snapshot) -> String {
         // Names of targets are of letters, digits and -_.:/@+* alone, so they stand as they are.
         let _written = write!(
             page,
-            "{comma}{{\"name\":\"{}\",\"state\":\"{state}\",\"left_ms\":{},\"hinted\":{},\
+            "{comma}{{\"name\":\"{}\",\"provider\":\"{}\",\"state\":\"{state}\",\"left_ms\":{},\"hinted\":{},\
              \"outstanding\":{},\"latency_ms\":{},\"failing_permille\":{},\"attempts\":{attempts},\
              \"failures\":{failures},\"last_failure\":{last}}}",
             target.name,
+            target.name.split('/').next().unwrap_or_default(),
             left.unwrap_or_default().as_millis(),
             outlook.hinted,
             outlook.outstanding,

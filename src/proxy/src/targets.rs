@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokenroute_domain::breaker::{Breaker, Change, Permit};
 use tokenroute_domain::hedge::Latencies;
-use tokenroute_domain::routing::{Failure, Outlook, Standing};
+use tokenroute_domain::routing::{Blame, Failure, Outlook, Standing};
 use tokenroute_domain::time::Tick;
 use tokio::sync::mpsc;
 
@@ -295,8 +295,10 @@ impl Ticket {
     /// The attempt did not do.
     pub(crate) fn failed(&mut self, failure: Failure, retry_after: Option<Duration>) {
         let target = &self.target;
-        *lock(&target.last_failure) = Some(failure);
-        target.metrics.failed(failure);
+        if failure.blame() != Blame::Caller {
+            *lock(&target.last_failure) = Some(failure);
+            target.metrics.failed(failure);
+        }
         let Some(permit) = self.permit.take() else { return };
         let draw = (clock::tick(), clock::chance_bits());
         let change = lock(&target.breaker).failed(permit, failure, retry_after, draw);
