@@ -34,7 +34,7 @@ impl Admin {
         const TEXT: &str = "text/plain; charset=utf-8";
         match (method, path) {
             (&Method::GET, "/healthz") => (StatusCode::OK, TEXT, "ok\n".into()),
-            (&Method::GET, "/readyz") if !self.lifecycle.is_ready() => {
+            (&Method::GET, "/readyz") if !self.lifecycle.wants_traffic() => {
                 (StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
             }
             (&Method::GET, "/readyz") => (StatusCode::OK, TEXT, "ready\n".into()),
