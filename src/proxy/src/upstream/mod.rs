@@ -6,7 +6,7 @@ mod http1;
 mod http2;
 mod links;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
