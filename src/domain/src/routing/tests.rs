@@ -126,19 +126,6 @@ fn each_failure_has_its_next_step() {
 }
 
 #[test]
-fn a_lone_target_that_keeps_failing_is_asked_twice() {
-    let mut one = route(&[(0, 1)]);
-    Arc::make_mut(&mut one.policy).attempts_max = 9;
-    let failed = [tried(0, Failure::Server); 2];
-    let step = next(&one, &walk(&failed[..1]), &|_| WELL);
-    let Step::Try { wait, .. } = step else { panic!("{step:?}") };
-    assert!(wait >= RETRY_AFTER / 2 && wait < RETRY_AFTER * 2);
-    assert_eq!(place(next(&one, &walk(&failed), &|_| WELL)), None);
-    let full = Walk { may_retry: false, ..walk(&failed[..1]) };
-    assert_eq!(place(next(&one, &full, &|_| WELL)), None);
-}
-
-#[test]
 fn a_longer_context_is_looked_for() {
     let mut route = route(&[(0, 1), (1, 1), (2, 1)]);
     for (target, tokens) in route.targets.iter_mut().zip([Some(8_000), Some(4_000), Some(128_000)])

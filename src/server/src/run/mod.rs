@@ -25,6 +25,7 @@ use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
+use tokenroute_proxy::probe::Prober;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
@@ -94,6 +95,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         outbox: outbox.clone(),
         snapshot: Arc::clone(&snapshot),
     };
+    background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
     let key = background.block_on(welcome::first_key(&stores.database, &state))?;
     match welcome::print(&plan, key.as_ref(), &mut std::io::stdout()) {
