@@ -222,6 +222,15 @@ class Tokenrouted(Subject):
         return [self.binary(), "run", "--config", self.config]
 
 
+class Before(Tokenrouted):
+    """Another build of the gateway, such as the one before a change, with the same settings."""
+
+    path = None
+
+    def binary(self):
+        return self.path
+
+
 def measure(options, subject, name, arguments):
     command = [options.bins / "driver", "--address", f"127.0.0.1:{subject.port}",
                "--key", subject.key, "--pid", subject.pid(),
@@ -277,16 +286,22 @@ def print_table(options, names, results):
     lines = [(measure, title.format(streams=options.streams), path)
              for measure, title, path, _ in MEASURES] + list(MORE)
     print(f"\nmin/median/max of {options.rounds} rounds of {options.seconds:g} s\n")
-    print("| | " + " | ".join(names) + " | tokenroute : nginx | tokenroute : bare |")
-    print("|---" * (len(names) + 3) + "|")
+    titles = [f"tokenrouted : {base}" for base in bases(names)]
+    print("| | " + " | ".join([*names, *titles]) + " |")
+    print("|---" * (len(names) + len(titles) + 1) + "|")
     for name, title, path in lines:
         reports = results[name]
         cells = [shown([figure(report, path) for report in reports.get(subject, [])])
                  for subject in names]
-        ratios = [median_ratio(reports, path, "tokenrouted", base) for base in ("nginx", "bare")]
+        ratios = [median_ratio(reports, path, "tokenrouted", base) for base in bases(names)]
         print(f"| {title} | " + " | ".join(cells + ratios) + " |")
     print(flush=True)
     print_threads(results["1KB"].get("tokenrouted", []))
+
+
+def bases(names):
+    """What the gateway is compared with."""
+    return [name for name in ("nginx", "bare", "before") if name in names]
 
 
 def print_threads(reports):
@@ -301,7 +316,7 @@ def print_threads(reports):
 
 
 def build_subjects(options, folder, provider, provider_port):
-    kinds = {"nginx": Nginx, "haproxy": Haproxy, "bare": Bare, "tokenrouted": Tokenrouted}
+    kinds = {"nginx": Nginx, "haproxy": Haproxy, "bare": Bare, "tokenrouted": Tokenrouted, "before": Before}
     subjects = []
     for name in options.only:
         arguments = (name, options.bins, folder, provider_port, options.proxy_core)
@@ -354,6 +369,8 @@ def read_options():
     parser.add_argument("--quick", action="store_true", help="one short round, about 1.5 minutes")
     parser.add_argument("--only", default="direct,nginx,haproxy,bare,tokenrouted",
                         type=lambda text: text.split(","), help="which to measure")
+    parser.add_argument("--before", type=pathlib.Path,
+                        help="another build of tokenrouted, measured beside this one as 'before'")
     parser.add_argument("--proxy-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
     parser.add_argument("--json", help="a file for the driver's whole reports")
@@ -361,9 +378,13 @@ def read_options():
     if options.quick:
         options.rounds, options.seconds, options.warmup = 1, 2.0, 0.5
     known = {"direct", "nginx", "haproxy", "bare", "tokenrouted"}
+    unknown = set(options.only) - known
+    if options.before:
+        Before.path = options.before
+        options.only.append("before")
     if not 1 <= options.rounds <= 100 or not 0.2 <= options.seconds <= 600:
         parser.error("rounds or seconds are out of bounds")
-    if not set(options.only) <= known:
+    if unknown:
         parser.error(f"known are {', '.join(sorted(known))}")
     return options
 
