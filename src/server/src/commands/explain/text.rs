@@ -37,7 +37,8 @@ fn policy(policy: &Policy) -> Vec<String> {
         || "never".to_owned(),
         |hedge| {
             format!(
-                "a second target when {} of calls would have spoken, after {} at least; at most {} of calls",
+                "a second target when {} of calls would have spoken, after {} at least; \
+                 at most {} of calls",
                 percent(hedge.quantile_permille),
                 length(hedge.wait_min),
                 percent(hedge.share_permille)
