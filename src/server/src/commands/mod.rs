@@ -2,6 +2,7 @@
 
 mod check;
 mod clock;
+mod explain;
 pub(crate) mod keys;
 mod records;
 mod upgrade;
@@ -37,6 +38,16 @@ pub(crate) enum Command {
     Check {
         /// The file to check.
         file: PathBuf,
+    },
+    /// Show which targets answer for a model, in which order and why, and how they stand in the node
+    /// that runs. Providers that a variable brings up are known only where that variable is set.
+    Explain {
+        /// The model, as clients ask for it.
+        #[arg(long, value_name = "NAME")]
+        model: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Make, list and revoke API keys.
     #[command(subcommand)]
@@ -188,6 +199,10 @@ pub(crate) fn perform(
             Err(problems) => terminal.mistaken(&problems),
         },
         Command::Check { file } => check::check(&file, environment, terminal),
+        Command::Explain { model, json } => match config::load_routes(config, environment) {
+            Ok(plan) => explain::explain(&plan, (&model, json), terminal),
+            Err(problems) => terminal.mistaken(&problems),
+        },
         Command::Keys(command) => {
             let plan = config::load_state(config, environment);
             with_stores(plan, terminal, async |stores, terminal| {

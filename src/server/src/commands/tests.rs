@@ -1,5 +1,7 @@
 //! The operator's commands against a state folder of their own: what they print, and how they end.
 
+mod explain;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{File, Fraction, Seconds};
-use super::plan::{Plan, StatePlan};
+use super::plan::{Plan, RoutesPlan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
 use super::{Environment, limits, providers, routes, server};
@@ -39,6 +39,27 @@ pub(super) fn check_state(
     let state = server::state(&mut checker, &file);
     let found = checker.problems;
     unless([problems, found].concat(), state)
+}
+
+/// Checks only which model leads where.
+pub(super) fn check_routes(
+    written: Written,
+    folder: &Path,
+    environment: Environment<'_>,
+) -> Result<RoutesPlan, Vec<Problem>> {
+    let Written { file, problems, .. } = written;
+    let mut checker = Checker::new(&problems, folder, environment);
+    let Plan { admin, catalog, .. } = plan(&mut checker, &file);
+    let mut found = checker.problems;
+    let concerns = |path: &str| {
+        let (section, setting) = (path.split(['.', '[']).next(), path.rsplit('.').next());
+        let sections = ["file", "admin", "deadlines", "routing", "providers", "routes", "demo"];
+        let credential = setting.is_some_and(|name| name.starts_with("credential_"));
+        section.is_some_and(|section| sections.contains(&section)) && !credential
+    };
+    found.retain(|problem| concerns(&problem.path));
+    let typed = problems.iter().filter(|problem| concerns(&problem.path)).cloned().collect();
+    unless([typed, found].concat(), RoutesPlan { admin, catalog })
 }
 
 /// What was checked, unless there are problems.

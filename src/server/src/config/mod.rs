@@ -25,7 +25,8 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use plan::{Log, LogFormat, LogLevel, Plan, Shutdown, StatePlan, Tls};
+pub(crate) use plan::{Log, LogFormat, LogLevel, Plan, RoutesPlan, Shutdown, StatePlan, Tls};
+pub(crate) use policy::words;
 pub(crate) use problem::Problem;
 pub(crate) use watch::Watch;
 
@@ -54,6 +55,14 @@ pub(crate) fn load_state(
     environment: Environment<'_>,
 ) -> Result<StatePlan, Vec<Problem>> {
     check::check_state(typed(path)?, folder(path), environment)
+}
+
+/// Which model leads where, without the credentials that the node has.
+pub(crate) fn load_routes(
+    path: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<RoutesPlan, Vec<Problem>> {
+    check::check_routes(typed(path)?, folder(path), environment)
 }
 
 fn typed(path: Option<&Path>) -> Result<read::Written, Vec<Problem>> {

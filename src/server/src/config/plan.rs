@@ -54,6 +54,15 @@ pub(crate) struct StatePlan {
     pub redis_url: Option<SecretString>,
 }
 
+/// Which model leads where: all that it takes to explain a route.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutesPlan {
+    /// Where operators read how targets stand.
+    pub admin: SocketAddr,
+    /// The routes and the models to list.
+    pub catalog: Catalog,
+}
+
 /// Where clients connect, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {

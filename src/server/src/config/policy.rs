@@ -26,6 +26,26 @@ const BALANCE: [(&str, Balance); 2] =
     [("weighted", Balance::Weighted), ("least_loaded", Balance::LeastLoaded)];
 const AFFINITY: [(&str, Affinity); 2] = [("none", Affinity::None), ("prefix", Affinity::Prefix)];
 
+/// A policy's choices as a file says them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    pub on_break: &'static str,
+    pub balance: &'static str,
+    pub affinity: &'static str,
+}
+
+/// The words that stand for a policy's choices.
+pub(crate) fn words(policy: &Policy) -> Words {
+    fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+        words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+    }
+    Words {
+        on_break: word(&ON_BREAK, policy.on_break),
+        balance: word(&BALANCE, policy.balance),
+        affinity: word(&AFFINITY, policy.affinity),
+    }
+}
+
 /// The policy of all routes that say nothing.
 pub(super) fn defaults(checker: &mut Checker<'_>, typed: &file::Routing) -> Policy {
     policy(checker, "routing", typed, &Policy::default())
