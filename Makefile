@@ -65,7 +65,7 @@ units:
 e2e: ## The end-to-end tests: real binary, real clients, real Redis
 	@$(TOOLS)
 	echo "== end to end"
-	cargo build --quiet --package tokenroute-server --package tokenroute-provider
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
 .PHONY: fuzz

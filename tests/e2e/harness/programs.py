@@ -11,7 +11,7 @@ _BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "de
 def find(name):
     """A program of this repository: `$TOKENROUTED`, `$PROVIDER`, else the one that cargo built."""
     path = pathlib.Path(os.environ.get(name.upper(), _BUILT / name))
-    assert path.is_file(), f"{path} is not there: cargo build -p tokenroute-server -p tokenroute-provider"
+    assert path.is_file(), f"{path} is not there: make e2e builds it"
     return path
 
 

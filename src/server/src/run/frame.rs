@@ -21,6 +21,7 @@ use tokenroute_proxy::gateway::Gateway;
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::certificates::Certificates;
 use super::sockets::{Socket, Sockets};
@@ -31,6 +32,8 @@ const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Streams at once on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 256;
+/// For a listener that cannot be built to say so. What goes wrong there goes wrong at once.
+const PROOF: Duration = Duration::from_millis(50);
 /// For the edge's runtime to drop what is left after the end of all calls.
 const RUNTIME_END: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,13 @@ impl Frame {
     /// Leaves the admin pages to the successor, but for what was asked here already.
     pub(super) fn yield_pages(&self) {
         self.stop_pages.send_replace(true);
+    }
+
+    /// Fails if the edge does not accept. To be asked before anybody relies on it.
+    pub(super) async fn prove(&mut self) -> anyhow::Result<()> {
+        let broken = timeout(PROOF, self.broken()).await.is_ok();
+        anyhow::ensure!(!broken, "the edge does not accept");
+        Ok(())
     }
 
     /// Returns if the edge has stopped to accept without being told to, which nothing but a defect

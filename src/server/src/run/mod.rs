@@ -106,7 +106,8 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
     let services = (gateway, admin);
-    let frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
+    let mut frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
+    background.block_on(frame.prove())?;
     let edge = Edge { frame, lifecycle, shutdown: plan.shutdown.clone() };
     // The predecessor tells the service manager, which does not know this process yet.
     if !start.predecessor.ready().context("the predecessor cannot be told")? {

@@ -62,7 +62,8 @@ impl Successor {
             .args(&program.arguments)
             .env("LISTEN_FDS", given.len().to_string())
             .env(NAMES, names.join(":"))
-            .env_remove("LISTEN_PID");
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS_FIRST_FD");
         let mappings = (FIRST..)
             .zip(given)
             .map(|(child_fd, (_, parent_fd))| FdMapping { parent_fd, child_fd });
