@@ -97,7 +97,7 @@ CUTS = ["cut-after-1", "cut-after-4", "fin-after-4", "bad-chunk", "no-length+fin
 
 @pytest.mark.parametrize("fault", CUTS)
 def test_a_cut_stream_never_looks_complete(shared, fault):
-    answer = shared.ask(chat(f"box/words-20+pace-10+{fault}", stream=True))
+    answer = shared.ask(chat(f"box/words-20+pace-10+{fault}+tag-relay", stream=True))
     if answer.status == 502:
         # Nothing had been said yet, so the client reads an ordinary error.
         assert json.loads(answer.body)["error"]["type"] == "upstream_error"
@@ -130,8 +130,8 @@ def test_an_event_that_is_no_json_is_left_out(shared, provider):
 def test_a_cut_json_body_never_looks_complete(shared):
     faults = ["short-body", "cut-after-1+json-bytes-100000", "cut-after-1+chunked-json", "fin-after-1+chunked-json"]
     # Often, since the end may arrive with the last bytes or after them.
-    for fault in faults * 10:
-        answer = shared.ask(chat(f"box/{fault}"))
+    for number, fault in enumerate(faults * 10):
+        answer = shared.ask(chat(f"box/{fault}+tag-{number}"))
         assert answer.status == 502 or not answer.complete, fault
         assert shared.record(answer.header("x-request-id"))["outcome"] in ("cut", "failed"), fault
 

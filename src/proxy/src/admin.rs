@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use tokenroute_domain::routing::Standing;
+use tokenroute_domain::routing::{Failure, Standing};
 
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -34,7 +34,7 @@ impl Admin {
         const TEXT: &str = "text/plain; charset=utf-8";
         match (method, path) {
             (&Method::GET, "/healthz") => (StatusCode::OK, TEXT, "ok\n".into()),
-            (&Method::GET, "/readyz") if !self.lifecycle.is_ready() => {
+            (&Method::GET, "/readyz") if !self.lifecycle.wants_traffic() => {
                 (StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
             }
             (&Method::GET, "/readyz") => (StatusCode::OK, TEXT, "ready\n".into()),
@@ -64,6 +64,9 @@ fn targets(snapshot: &Snapshot) -> String {
         let (state, left) = match outlook.standing {
             Standing::Closed => ("closed", None),
             Standing::HalfOpen => ("half_open", None),
+            Standing::Open { left } if target.last_failure() == Some(Failure::Credential) => {
+                ("benched", Some(left))
+            }
             Standing::Open { left } => ("open", Some(left)),
             Standing::Cooling { left } => ("cooling", Some(left)),
         };
@@ -73,10 +76,11 @@ fn targets(snapshot: &Snapshot) -> String {
         // Names of targets are of letters, digits and -_.:/@+* alone, so they stand as they are.
         let _written = write!(
             page,
-            "{comma}{{\"name\":\"{}\",\"state\":\"{state}\",\"left_ms\":{},\"hinted\":{},\
+            "{comma}{{\"name\":\"{}\",\"provider\":\"{}\",\"state\":\"{state}\",\"left_ms\":{},\"hinted\":{},\
              \"outstanding\":{},\"latency_ms\":{},\"failing_permille\":{},\"attempts\":{attempts},\
              \"failures\":{failures},\"last_failure\":{last}}}",
             target.name,
+            target.name.split('/').next().unwrap_or_default(),
             left.unwrap_or_default().as_millis(),
             outlook.hinted,
             outlook.outstanding,

@@ -128,9 +128,10 @@ impl Call {
         self.account.spoken.last_mut().map(|part| &mut part.meter)
     }
 
-    /// The name of the last target tried.
+    /// The name of the target that answers; if none does, of the last one tried.
     pub(crate) fn target(&self) -> Option<&Arc<str>> {
-        self.attempts.last().map(|attempt| &attempt.target)
+        let answers = self.attempts.iter().rev().find(|attempt| attempt.result == "ok");
+        answers.or(self.attempts.last()).map(|attempt| &attempt.target)
     }
 
     /// Calls in flight on this edge.

@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod metrics;
 mod open;
 pub mod outbox;
+pub mod probe;
 mod race;
 mod recover;
 mod relay;

@@ -13,6 +13,7 @@ pub struct Lifecycle(Arc<State>);
 #[derive(Debug)]
 struct State {
     ready: AtomicBool,
+    wants_traffic: AtomicBool,
     /// Whether new calls are refused.
     closed: AtomicBool,
     calls: AtomicUsize,
@@ -29,6 +30,7 @@ impl Default for Lifecycle {
     fn default() -> Self {
         Self(Arc::new(State {
             ready: AtomicBool::new(true),
+            wants_traffic: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -40,14 +42,25 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Whether `/readyz` says yes: true until [`Self::drain`].
+    /// Whether this process asks for more calls. If not, each HTTP/1.1 answer is the last of its
+    /// connection.
     pub fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::Acquire)
     }
 
-    /// Stops asking for traffic: not ready, and each HTTP/1.1 answer from now on is the last of its
-    /// connection. Calls go on.
+    /// What `/readyz` says: whether traffic is wanted on its address, by this process or by another.
+    pub fn wants_traffic(&self) -> bool {
+        self.0.wants_traffic.load(Ordering::Acquire)
+    }
+
+    /// Stops asking for traffic. Calls go on.
     pub fn drain(&self) {
+        self.0.wants_traffic.store(false, Ordering::Release);
+        self.0.ready.store(false, Ordering::Release);
+    }
+
+    /// Leaves traffic to a successor on the same addresses. Calls go on.
+    pub fn yield_traffic(&self) {
         self.0.ready.store(false, Ordering::Release);
     }
 
@@ -150,5 +163,44 @@ async fn wait(told: &mut watch::Receiver<bool>) {
     if told.wait_for(|told| *told).await.is_err() {
         // The sender is gone with the process: there is nobody left to be told.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn each_step_is_its_own() {
+        let lifecycle = Lifecycle::default();
+        let mut leaving = lifecycle.leaving();
+        lifecycle.yield_traffic();
+        assert!(!lifecycle.is_ready() && lifecycle.wants_traffic());
+        lifecycle.drain();
+        assert!(!lifecycle.is_ready() && !lifecycle.wants_traffic() && !lifecycle.is_closed());
+        assert!(leaving.changed().now_or_never().is_none());
+        lifecycle.leave();
+        // Pingora's connections wait for the change, each on a copy.
+        assert!(leaving.clone().changed().now_or_never().is_some());
+        assert!(leaving.changed().now_or_never().is_some() && *leaving.borrow());
+        assert!(lifecycle.idle_closed().now_or_never().is_none());
+        lifecycle.close_idle();
+        assert!(lifecycle.idle_closed().now_or_never().is_some());
+        assert!(lifecycle.ending().wait().now_or_never().is_none());
+        lifecycle.end_calls();
+        assert!(lifecycle.ending().wait().now_or_never().is_some());
+        assert!(!lifecycle.is_closed());
+    }
+
+    #[test]
+    fn calls_and_connections_are_counted_apart() {
+        let lifecycle = Lifecycle::default();
+        let (call, connection) = (lifecycle.enter(), lifecycle.connect());
+        drop(call);
+        assert_eq!((lifecycle.calls(), lifecycle.connections()), (0, 1));
+        drop(connection);
+        assert_eq!((lifecycle.calls(), lifecycle.connections()), (0, 0));
     }
 }

@@ -35,6 +35,7 @@ pub struct Series {
     failures: Vec<IntCounter>,
     targets: TargetCounters,
     recoveries: IntCounterVec,
+    probes: IntCounterVec,
     latency: Histogram,
     first_token: Histogram,
     /// Calls refused because the outbox had no slot. They leave no record, only this count.
@@ -196,6 +197,14 @@ impl Metrics {
                 ),
                 &["result"],
             )?,
+            probes: counters(
+                &registry,
+                (
+                    "tokenroute_probes_total",
+                    "Probes of targets, by whether they did what they should.",
+                ),
+                &["result"],
+            )?,
             latency: histogram("tokenroute_call_seconds", "From a call's head to its end.")?,
             first_token: histogram(
                 "tokenroute_first_token_seconds",
@@ -255,6 +264,12 @@ impl Metrics {
     pub(crate) fn recovered(&self, did: bool) {
         let result = if did { "continued" } else { "ended" };
         self.recoveries.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a probe of a target, and whether it did what it should.
+    pub(crate) fn probed(&self, well: bool) {
+        let result = if well { "ok" } else { "failed" };
+        self.probes.with_label_values(&[result]).inc();
     }
 
     /// The registry, for those who add series of their own.

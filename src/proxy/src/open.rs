@@ -252,7 +252,7 @@ fn is_event_stream(head: &ResponseHeader) -> bool {
 }
 
 /// What a status means for the attempt; `None` is a good answer.
-const fn failure_of(status: u16) -> Option<Failure> {
+pub(crate) const fn failure_of(status: u16) -> Option<Failure> {
     match status {
         200..=299 => None,
         300..=399 => Some(Failure::Redirect),

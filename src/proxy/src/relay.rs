@@ -54,9 +54,11 @@ pub(crate) async fn run(
         if let Some(ticket) = &mut leg.ticket {
             ticket.failed(failure, None);
         }
+        let overdue = call.elapsed() >= leg.deadlines.total;
         // What the target still does is for nobody.
         drop(leg);
-        let Some(next) = attempts.resume(session, call, failure).await? else {
+        let next = if overdue { None } else { attempts.resume(session, call, failure).await? };
+        let Some(next) = next else {
             return Err(told.map_or(Fault::Cut(failure), Fault::Told));
         };
         leg = next.leg;
@@ -90,6 +92,9 @@ impl Relay {
                 return Ok(());
             }
             let left = leg.deadlines.total.saturating_sub(call.elapsed());
+            if left.is_zero() {
+                return Err(Fault::Cut(Failure::Stall));
+            }
             let Some(meter) = call.meter() else { return Err(Fault::Cut(Failure::Cut)) };
             tokio::select! {
                 biased;

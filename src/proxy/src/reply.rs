@@ -10,7 +10,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
-use tokenroute_domain::record::Outcome;
+use tokenroute_domain::record::{Attempt, Outcome};
 use tokenroute_domain::routing::Failure;
 use tokenroute_wire::envelope::read_error;
 
@@ -253,12 +253,15 @@ pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
 }
 
 /// Every try so far as `target;result;status`, in order, where there is more to tell than one that did.
+/// A stale connection, which no target has noticed, is not told of.
 fn attempts(call: &Call) -> Option<String> {
-    if call.attempts.len() <= 1 && call.attempts.iter().all(|attempt| attempt.result == "ok") {
+    let noticed = |attempt: &&Attempt| attempt.result != Failure::Stale.as_str();
+    let tries = || call.attempts.iter().filter(noticed);
+    if tries().count() <= 1 && tries().all(|attempt| attempt.result == "ok") {
         return None;
     }
     let mut list = String::with_capacity(64);
-    for attempt in &call.attempts {
+    for attempt in tries() {
         let comma = if list.is_empty() { "" } else { ", " };
         // Writing to a text does not fail.
         let _written = write!(list, "{comma}{};{}", attempt.target, attempt.result);

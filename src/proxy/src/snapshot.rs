@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
-use tokenroute_domain::catalog::{self, Catalog, ProviderIndex, Route};
+use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::envelope;
@@ -223,6 +223,16 @@ impl Snapshot {
         &self.targets
     }
 
+    /// The configured targets whose providers want to be looked after, each with its standing.
+    pub(crate) fn probed(
+        &self,
+    ) -> impl Iterator<Item = (&Configured, &Arc<Provider>, &Arc<Target>)> {
+        self.catalog.targets().iter().zip(&self.targets).filter_map(|(configured, target)| {
+            let provider = self.provider(configured.provider)?;
+            provider.probe.map(|_| (configured, provider, target))
+        })
+    }
+
     /// The share of hedged calls of a route.
     pub(crate) fn hedges(&self, route: &Route) -> Option<&Hedges> {
         self.hedges.get(&route.pattern)
@@ -263,7 +273,7 @@ pub(crate) struct Provider {
     /// Tells whether a provider of this name is still the same place with the same credential.
     identity: u64,
     /// Everything of a request's head that no call changes. Holds the credential: never shown.
-    heads: [Bytes; 3],
+    heads: [Bytes; 4],
     credential: Option<SecretString>,
     /// What the connector wants to know, made once for its addresses.
     pub(crate) peers: ArcSwapOption<Peers>,
@@ -277,8 +287,14 @@ impl fmt::Debug for Provider {
 
 impl Provider {
     pub(crate) fn new(settings: ProviderSettings, resolver: &Resolver) -> Self {
-        let head = |path: &str| Bytes::from(request_head(&settings, path));
-        let heads = [head("/chat/completions"), head("/completions"), head("/embeddings")];
+        let head = |method: &str, path: &str| Bytes::from(request_head(&settings, (method, path)));
+        let post = |path: &str| head("POST", path);
+        let heads = [
+            post("/chat/completions"),
+            post("/completions"),
+            post("/embeddings"),
+            head("GET", "/models"),
+        ];
         Self {
             host: resolver.host(&settings.host, settings.port),
             server_name: if settings.tls { settings.host.clone() } else { String::new() },
@@ -300,12 +316,13 @@ impl Provider {
 
     /// The head of a request but for its framing and its final empty line.
     pub(crate) fn head(&self, endpoint: Endpoint) -> Option<&Bytes> {
-        let [chat, completions, embeddings] = &self.heads;
+        let [chat, completions, embeddings, models] = &self.heads;
         match endpoint {
             Endpoint::ChatCompletions => Some(chat),
             Endpoint::Completions => Some(completions),
             Endpoint::Embeddings => Some(embeddings),
-            Endpoint::Models | Endpoint::Unknown => None,
+            Endpoint::Models => Some(models),
+            Endpoint::Unknown => None,
         }
     }
 
@@ -339,12 +356,12 @@ fn authority(settings: &ProviderSettings) -> String {
 
 /// The request line and the headers that the gateway sends by itself. Nothing of the client's
 /// head is in it: an allow-list of none.
-fn request_head(settings: &ProviderSettings, path: &str) -> String {
+fn request_head(settings: &ProviderSettings, (method, path): (&str, &str)) -> String {
     let authorization = settings.credential.as_ref().map_or_else(String::new, |secret| {
         format!("Authorization: Bearer {}\r\n", secret.expose_secret())
     });
     format!(
-        "POST {}{path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
+        "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
          Accept-Encoding: identity\r\nUser-Agent: tokenroute/{}\r\n",
         settings.path,
         authority(settings),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokenroute_domain::breaker::{Breaker, Change, Permit};
 use tokenroute_domain::hedge::Latencies;
-use tokenroute_domain::routing::{Failure, Outlook, Standing};
+use tokenroute_domain::routing::{Blame, Failure, Outlook, Standing};
 use tokenroute_domain::time::Tick;
 use tokio::sync::mpsc;
 
@@ -57,6 +57,8 @@ pub(crate) struct Target {
     outstanding: AtomicU32,
     /// Until when another edge says that it is off.
     hinted: AtomicU64,
+    /// Until when its trial is kept for a probe.
+    reserved: AtomicU64,
     last_failure: Mutex<Option<Failure>>,
     /// What its wildcard was filled in with: models of one provider have limits and faults of their
     /// own. They share its series.
@@ -153,6 +155,7 @@ impl Target {
             latencies: Mutex::default(),
             outstanding: AtomicU32::new(0),
             hinted: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
             last_failure: Mutex::default(),
             filled: Mutex::default(),
             metrics,
@@ -204,6 +207,14 @@ impl Target {
             let breaker = lock(&self.breaker);
             (breaker.standing(now), breaker.failing_permille(now))
         };
+        let reserved = Tick(self.reserved.load(Ordering::Relaxed));
+        let standing = match standing {
+            Standing::HalfOpen if reserved > now => Standing::Open { left: reserved.since(now) },
+            Standing::HalfOpen
+            | Standing::Closed
+            | Standing::Open { .. }
+            | Standing::Cooling { .. } => standing,
+        };
         Outlook {
             standing,
             hinted: self.hinted.load(Ordering::Relaxed) > now.0,
@@ -220,6 +231,17 @@ impl Target {
         let filled = lock(&self.filled);
         let others = filled.values().map(|one| state_number(lock(&one.breaker).standing(now)));
         self.metrics.state.set(others.fold(own, i64::max));
+    }
+
+    /// How it stands for a probe. One that is off keeps its trial for the probe, for `reserve` after its
+    /// time is up.
+    pub(crate) fn standing_for_probe(&self, reserve: Duration) -> Standing {
+        let now = clock::tick();
+        let standing = lock(&self.breaker).standing(now);
+        if let Standing::Open { left } = standing {
+            self.reserved.store(now.plus(left).plus(reserve).0, Ordering::Relaxed);
+        }
+        standing
     }
 
     /// The failure that was met last, if there was one.
@@ -273,12 +295,17 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Whether the target was off, and this attempt decides whether it stays so.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.permit.is_some_and(|permit| permit.is_probe())
+    }
+
     /// The first semantic token came so long after the request had been sent.
     pub(crate) fn spoke(&mut self, body_bytes: u64, after: Duration) {
         let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         lock(&self.target.latencies).observe(body_bytes, micros);
         // A trial is passed by speaking; other attempts by coming to their end.
-        if self.permit.is_some_and(|permit| permit.is_probe()) {
+        if self.is_trial() {
             self.succeeded();
             // What happens to the rest of the answer counts as for any other attempt.
             self.permit = lock(&self.target.breaker).admit(clock::tick());
@@ -295,8 +322,10 @@ impl Ticket {
     /// The attempt did not do.
     pub(crate) fn failed(&mut self, failure: Failure, retry_after: Option<Duration>) {
         let target = &self.target;
-        *lock(&target.last_failure) = Some(failure);
-        target.metrics.failed(failure);
+        if failure.blame() != Blame::Caller {
+            *lock(&target.last_failure) = Some(failure);
+            target.metrics.failed(failure);
+        }
         let Some(permit) = self.permit.take() else { return };
         let draw = (clock::tick(), clock::chance_bits());
         let change = lock(&target.breaker).failed(permit, failure, retry_after, draw);

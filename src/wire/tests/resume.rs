@@ -14,10 +14,7 @@ use tokenroute_wire::meter::{Identity, Options, Resume, Start};
 
 mod support;
 
-use support::{Relayed, chat, read_plainly, relay_events, split_at_chance};
-
-/// Where half a surrogate pair is put for a reader that takes whole characters only.
-const HALVES: u32 = 0xf_0000;
+use support::{HALVES, Relayed, chat, read_json, read_plainly, relay_events, split_at_chance};
 
 /// Repeatable chance.
 struct Chance(u64);
@@ -32,28 +29,6 @@ impl Chance {
     fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
-}
-
-/// Reads JSON in which halves of surrogate pairs may stand alone.
-fn read_json(data: &[u8]) -> Option<Value> {
-    let text = std::str::from_utf8(data).ok()?;
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        plain += &rest[..at];
-        let code = rest.get(at + 2..at + 6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        match code {
-            Some(code @ 0xd800..0xe000) if rest.as_bytes()[at + 1] == b'u' => {
-                plain.push(char::from_u32(HALVES + code).unwrap());
-                rest = &rest[at + 6..];
-            }
-            _ => {
-                plain += &rest[at..at + 2];
-                rest = &rest[at + 2..];
-            }
-        }
-    }
-    serde_json::from_str(&(plain + rest)).ok()
 }
 
 /// A string's code units, as a client in JavaScript has them.

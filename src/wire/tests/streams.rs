@@ -12,7 +12,9 @@ use tokenroute_wire::meter::{Options, Reasoning};
 
 mod support;
 
-use support::{Facts, Relayed, chat, read_plainly, relay_body, relay_events, split_at_chance};
+use support::{
+    Facts, Relayed, chat, read_json, read_plainly, relay_body, relay_events, split_at_chance,
+};
 
 /// Random splits of each stream, beside all splits in two and the one into single bytes.
 const CHANCE_SPLITS: u64 = 100;
@@ -136,7 +138,7 @@ fn sound_events(stream: &[u8]) -> Vec<String> {
 fn without_usage(stream: &[u8]) -> Vec<String> {
     let mut events = Vec::new();
     for event in read_plainly(stream) {
-        let Ok(mut chunk) = serde_json::from_slice::<Value>(&event.data) else {
+        let Some(mut chunk) = read_json(&event.data) else {
             if event.data.starts_with(b"[DONE]") {
                 events.push(String::from_utf8_lossy(&event.data).into_owned());
             }
@@ -164,9 +166,8 @@ fn stripping_leaves_the_stream_that_was_asked_for() {
 
 fn events(stream: &[u8]) -> Vec<String> {
     let text = |data: Vec<u8>| String::from_utf8_lossy(&data).into_owned();
-    let plain = |data: Vec<u8>| {
-        serde_json::from_slice::<Value>(&data).map_or_else(|_| text(data), |json| json.to_string())
-    };
+    let plain =
+        |data: Vec<u8>| read_json(&data).map_or_else(|| text(data), |json| json.to_string());
     read_plainly(stream).into_iter().map(|event| plain(event.data)).collect()
 }
 

@@ -5,6 +5,7 @@ import socket
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import Frame
 
 from harness.raw import TIMEOUT_SECONDS
 
@@ -63,6 +64,17 @@ class Connection:
             if not data:
                 raise EOFError
             self._take(data)
+
+    def read_frames(self):
+        """The frames that come until the connection is closed. To `h2` a GOAWAY would be the end."""
+        data = b""
+        while part := self.socket.recv(65536):
+            data += part
+        while data:
+            frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+            frame.parse_body(memoryview(data[9:9 + length]))
+            yield frame
+            data = data[9 + length:]
 
     def _take(self, data):
         for event in self.h2.receive_data(data):

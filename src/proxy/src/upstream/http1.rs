@@ -136,13 +136,14 @@ impl Exchange {
     fn broken(&self, error: &Error, informed: bool) -> Failure {
         let silent =
             error.context.as_ref().is_some_and(|text| text.as_str().ends_with(NOTHING_READ));
-        match error.etype() {
-            ErrorType::ConnectionClosed | ErrorType::ReadError => {
-                let stale = self.reused && silent && !informed;
-                if stale { Failure::Stale } else { Failure::Reset }
-            }
-            ErrorType::ReadTimedout => Failure::HeadTimeout,
-            _ => Failure::Protocol,
+        let kind = error.etype();
+        if matches!(kind, ErrorType::ConnectionClosed | ErrorType::ReadError) {
+            let stale = self.reused && silent && !informed;
+            if stale { Failure::Stale } else { Failure::Reset }
+        } else if *kind == ErrorType::ReadTimedout {
+            Failure::HeadTimeout
+        } else {
+            Failure::Protocol
         }
     }
 

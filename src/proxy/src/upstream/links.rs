@@ -97,13 +97,11 @@ impl Links {
             }
             let link = Arc::clone(link);
             // Ready at once, or closed or closing.
-            match link.sender.clone().ready().now_or_never() {
-                Some(Ok(sender)) => return Some(Seat { sender, reused: after.is_none(), link }),
-                Some(Err(_)) | None => {
-                    link.leave();
-                    open.remove(place);
-                }
+            if let Some(Ok(sender)) = link.sender.clone().ready().now_or_never() {
+                return Some(Seat { sender, reused: after.is_none(), link });
             }
+            link.leave();
+            open.remove(place);
         }
         None
     }

@@ -6,7 +6,7 @@ mod http1;
 mod http2;
 mod links;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,7 +82,7 @@ impl Connector {
             late = Failure::Connect;
             let peers = provider.peers(addresses);
             if provider.http2 {
-                self.share(provider, &peers, (pooled, until)).await
+                Box::pin(self.share(provider, &peers, (pooled, until))).await
             } else {
                 self.own(provider, &peers, (pooled, until)).await
             }

@@ -24,8 +24,9 @@ use crate::snapshot::{Deadlines, OnDisconnect, Provider, ProviderSettings};
 const WITHIN: Duration = Duration::from_secs(5);
 const CHAT: Endpoint = Endpoint::ChatCompletions;
 
-fn provider_at(resolver: &Resolver, (host, port): (&str, u16), http2: bool) -> Arc<Provider> {
-    let long = Duration::from_secs(60);
+/// A provider that waits a minute for everything but the connection.
+pub(crate) fn settings((host, port): (&str, u16), http2: bool) -> ProviderSettings {
+    let long = Duration::from_mins(1);
     let deadlines = Deadlines {
         connect: WITHIN,
         head: long,
@@ -35,7 +36,7 @@ fn provider_at(resolver: &Resolver, (host, port): (&str, u16), http2: bool) -> A
         drain: long,
         pool_idle: long,
     };
-    let settings = ProviderSettings {
+    ProviderSettings {
         name: Arc::from("test"),
         host: host.to_owned(),
         port,
@@ -49,8 +50,11 @@ fn provider_at(resolver: &Resolver, (host, port): (&str, u16), http2: bool) -> A
         http2,
         prefill: PrefillForm::default(),
         probe: None,
-    };
-    Arc::new(Provider::new(settings, resolver))
+    }
+}
+
+fn provider_at(resolver: &Resolver, place: (&str, u16), http2: bool) -> Arc<Provider> {
+    Arc::new(Provider::new(settings(place, http2), resolver))
 }
 
 fn provider(address: SocketAddr, http2: bool) -> Arc<Provider> {
@@ -293,16 +297,33 @@ async fn a_reset_in_the_middle_of_an_answer_is_never_its_end() {
     let (listener, address) = listen().await;
     let mut requests = serve(listener, h2::server::Builder::new(), usize::MAX);
     let (connector, provider) = (Connector::new(), provider(address, true));
-    let mut exchange = send(&connector, &provider, true).await;
-    let (_, mut to, _) = requests.recv().await.unwrap();
-    let mut body = respond(&mut to);
-    body.send_data(Bytes::from_static(b"{"), false).unwrap();
-    exchange.head().await.unwrap();
-    assert_eq!(exchange.read().await, Ok(Some(Bytes::from_static(b"{"))));
-    body.send_reset(Reason::NO_ERROR);
-    assert_eq!(exchange.read().await, Err(Failure::Cut));
-    assert!(!exchange.is_done());
-    assert_eq!(exchange.read().await, Err(Failure::Cut));
+    for (reason, early) in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR]
+        .into_iter()
+        .flat_map(|reason| [(reason, true), (reason, false)])
+    {
+        let mut exchange = send(&connector, &provider, true).await;
+        let (_, mut to, _) = requests.recv().await.unwrap();
+        let mut body = respond(&mut to);
+        body.send_data(Bytes::from_static(b"{"), false).unwrap();
+        exchange.head().await.unwrap();
+        if early {
+            body.send_reset(reason);
+            // What comes behind it on the connection has come.
+            let sibling = send(&connector, &provider, true).await;
+            answer(requests.recv().await.unwrap().1);
+            finish(&connector, sibling).await;
+            let part = exchange.read().await;
+            assert!(part == Ok(Some(Bytes::from_static(b"{"))) || part == Err(Failure::Cut));
+        } else {
+            assert_eq!(exchange.read().await, Ok(Some(Bytes::from_static(b"{"))));
+            assert!(!exchange.is_done());
+            body.send_reset(reason);
+        }
+        assert!(!exchange.is_done());
+        assert_eq!(exchange.read().await, Err(Failure::Cut), "{reason:?} {early}");
+        assert_eq!(exchange.read().await, Err(Failure::Cut));
+        assert!(!exchange.is_done());
+    }
 }
 
 #[tokio::test]

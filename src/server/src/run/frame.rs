@@ -37,12 +37,13 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 /// The services that listen, running.
 pub(super) struct Frame {
     edge: Runtime,
-    /// `None` once the successor has the pages. They are there as long as there is something to see.
-    admin: Option<(tokio::runtime::Runtime, watch::Sender<bool>)>,
+    admin: tokio::runtime::Runtime,
     /// Kept for a successor; `None` once nothing is accepted here.
     sockets: Option<Sockets>,
     /// Turns true when the edge accepts no more.
     stop: watch::Sender<bool>,
+    /// The same for the admin pages, which stay as long as there is something to see.
+    stop_pages: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -81,8 +82,7 @@ impl Frame {
         service.add_tcp(&sockets.admin.address.to_string());
         let stop_pages = watch::Sender::new(false);
         admin.spawn(serve(service, &sockets.admin, stop_pages.subscribe())?);
-        let admin = Some((admin, stop_pages));
-        Ok(Self { edge, admin, sockets: Some(sockets), stop, accepting })
+        Ok(Self { edge, admin, sockets: Some(sockets), stop, stop_pages, accepting })
     }
 
     /// Copies of the sockets for a successor; none if nothing is accepted here any more.
@@ -96,11 +96,9 @@ impl Frame {
         self.stop.send_replace(true);
     }
 
-    /// Leaves the admin pages to the successor. This process would say that it is not ready.
-    pub(super) fn yield_pages(&mut self) {
-        if let Some((admin, _)) = self.admin.take() {
-            admin.shutdown_background();
-        }
+    /// Leaves the admin pages to the successor, but for what was asked here already.
+    pub(super) fn yield_pages(&self) {
+        self.stop_pages.send_replace(true);
     }
 
     /// Returns if the edge has stopped to accept without being told to, which nothing but a defect
@@ -113,9 +111,7 @@ impl Frame {
     /// Drops whatever is left. A call that is still there leaves its record by that.
     pub(super) fn end(self) {
         self.edge.shutdown_timeout(RUNTIME_END);
-        if let Some((admin, _)) = self.admin {
-            admin.shutdown_timeout(RUNTIME_END);
-        }
+        self.admin.shutdown_timeout(RUNTIME_END);
     }
 }
 

@@ -25,6 +25,7 @@ use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
+use tokenroute_proxy::probe::Prober;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
@@ -94,6 +95,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         outbox: outbox.clone(),
         snapshot: Arc::clone(&snapshot),
     };
+    background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
     let key = background.block_on(welcome::first_key(&stores.database, &state))?;
     match welcome::print(&plan, key.as_ref(), &mut std::io::stdout()) {
@@ -101,10 +103,15 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         // Whoever read what the predecessor printed may have left since.
         Err(_) | Ok(()) => {}
     }
+    // Before anybody can see that it serves, so that who sees that finds it.
+    let presence = enter(&plan);
     let services = (gateway, admin);
     let frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
     let edge = Edge { frame, lifecycle, shutdown: plan.shutdown.clone() };
-    let presence = serving(&plan, start.predecessor)?;
+    // The predecessor tells the service manager, which does not know this process yet.
+    if !start.predecessor.ready().context("the predecessor cannot be told")? {
+        supervisor::notify(&[NotifyState::Ready]);
+    }
     let path = start.path.map(Path::to_owned);
     let reloader =
         Reloader { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan };
@@ -129,15 +136,13 @@ fn background() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Says everywhere that this process serves.
-fn serving(plan: &Plan, predecessor: &mut Predecessor) -> anyhow::Result<Option<Presence>> {
-    let presence = Presence::enter(&plan.state.dir);
-    if let Err(error) = &presence {
+/// Lets this process be found, if the state folder permits it.
+fn enter(plan: &Plan) -> Option<Presence> {
+    let entered = Presence::enter(&plan.state.dir);
+    if let Err(error) = &entered {
         tracing::warn!(%error, "the process ID cannot be written: upgrade will not find this process");
     }
-    supervisor::notify(&[NotifyState::Ready]);
-    predecessor.ready().context("the predecessor has gone")?;
-    Ok(presence.ok())
+    entered.ok()
 }
 
 /// Starts the demo provider on a loopback port of its own, if it is wanted.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const PID_FILE: &str = "tokenrouted.pid";
 /// Name of the file that says how the last upgrade ended.
 const OUTCOME_FILE: &str = "tokenrouted.upgrade";
+/// What stands before the reason in it. Without this a reason could read like a process ID.
+const FAILED: &str = "failed: ";
 /// The longest process ID with its line end, and more.
 const PID_BYTES_MAX: u64 = 32;
 
@@ -51,7 +53,7 @@ impl Presence {
     pub(super) fn tell(&self, outcome: &Result<u32, String>) -> io::Result<()> {
         let text = match outcome {
             Ok(process) => format!("{process}\n"),
-            Err(why) => format!("failed: {why}\n"),
+            Err(why) => format!("{FAILED}{why}\n"),
         };
         replace(&self.folder.join(OUTCOME_FILE), &text).map(drop)
     }
@@ -88,7 +90,8 @@ pub(crate) fn read_outcome(folder: &Path) -> io::Result<Option<Result<u32, Strin
         Err(error) => return Err(error),
     };
     let text = text.trim_end();
-    Ok(Some(text.parse().map_err(|_| text.to_owned())))
+    let why = || text.strip_prefix(FAILED).unwrap_or(text).to_owned();
+    Ok(Some(text.parse().map_err(|_| why())))
 }
 
 /// Forgets how an earlier upgrade ended.
@@ -119,4 +122,72 @@ fn replace(path: &Path, text: &str) -> io::Result<File> {
     file.write_all(text.as_bytes())?;
     fs::rename(&temporary, path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn it_is_found_while_it_lives() {
+        let folder = TempDir::new().unwrap();
+        assert_eq!(find(folder.path()).unwrap(), None);
+        let presence = Presence::enter(folder.path()).unwrap();
+        assert_eq!(find(folder.path()).unwrap(), Some(std::process::id()));
+        drop(presence);
+        assert_eq!(find(folder.path()).unwrap(), None);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_entry_that_nobody_holds_is_nobodys() {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(PID_FILE), "1\n").unwrap();
+        assert_eq!(find(folder.path()).unwrap(), None);
+        let _presence = Presence::enter(folder.path()).unwrap();
+        assert_eq!(find(folder.path()).unwrap(), Some(std::process::id()));
+    }
+
+    #[test]
+    fn an_entry_that_another_holds_stays() {
+        let folder = TempDir::new().unwrap();
+        let other = replace(&folder.path().join(PID_FILE), "1\n").unwrap();
+        let mut second = Presence::enter(folder.path()).unwrap();
+        second.restore().unwrap();
+        drop(second);
+        assert_eq!(find(folder.path()).unwrap(), Some(1));
+        drop(other);
+    }
+
+    #[test]
+    fn an_entry_is_passed_to_a_child_and_taken_back() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(PID_FILE);
+        // As if this process's parent had entered itself.
+        let parent = replace(&path, &format!("{}\n", parent_id())).unwrap();
+        let mut presence = Presence::enter(folder.path()).unwrap();
+        assert_eq!(find(folder.path()).unwrap(), Some(std::process::id()));
+        drop(parent);
+        // As if a child had, and failed afterwards.
+        let child = replace(&path, "1\n").unwrap();
+        drop(child);
+        presence.restore().unwrap();
+        assert_eq!(find(folder.path()).unwrap(), Some(std::process::id()));
+    }
+
+    #[test]
+    fn outcomes_are_read_as_they_were_told() {
+        let folder = TempDir::new().unwrap();
+        let presence = Presence::enter(folder.path()).unwrap();
+        assert_eq!(read_outcome(folder.path()).unwrap(), None);
+        for outcome in [Ok(7), Err("listen.address: 1\nadmin: 2".to_owned()), Err("8".to_owned())] {
+            presence.tell(&outcome).unwrap();
+            assert_eq!(read_outcome(folder.path()).unwrap(), Some(outcome));
+        }
+        forget_outcome(folder.path()).unwrap();
+        forget_outcome(folder.path()).unwrap();
+        assert_eq!(read_outcome(folder.path()).unwrap(), None);
+    }
 }

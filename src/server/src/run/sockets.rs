@@ -74,9 +74,10 @@ impl Inherited {
 pub(crate) struct Predecessor(Option<UnixStream>);
 
 impl Predecessor {
-    /// Says that this process serves, so that the other can go.
-    pub(super) fn ready(&mut self) -> std::io::Result<()> {
-        self.0.take().map_or(Ok(()), |mut stream| stream.write_all(READY.as_bytes()))
+    /// Says that this process serves, so that the other can go; `false` if there is none.
+    pub(super) fn ready(&mut self) -> std::io::Result<bool> {
+        let Some(mut stream) = self.0.take() else { return Ok(false) };
+        stream.write_all(READY.as_bytes()).map(|()| true)
     }
 
     /// Says why this process will not serve. Does nothing once it does.
@@ -95,7 +96,7 @@ pub(super) struct Socket {
     /// The address that the configuration names, which is how the frame knows it.
     pub(super) address: SocketAddr,
     /// Whether the service manager named it. Else it is known by its address.
-    named: bool,
+    pub(super) named: bool,
 }
 
 /// The sockets of a process.
@@ -141,5 +142,45 @@ impl Sockets {
             Ok((name, OwnedFd::from(socket.listener.try_clone()?)))
         };
         sockets.into_iter().map(copy).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> (SocketAddr, TcpListener) {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        (listener.local_addr().unwrap(), listener)
+    }
+
+    #[test]
+    fn a_name_goes_before_an_address() {
+        let ((first, one), (second, two)) = (listener(), listener());
+        let listeners = vec![(NAMELESS.to_owned(), one), (EDGE.to_owned(), two)];
+        let mut inherited = Inherited { listeners };
+        let (named, found) = inherited.find(EDGE, first).unwrap();
+        assert!(named && found.local_addr().unwrap() == second);
+        let (named, found) = inherited.find(ADMIN, first).unwrap();
+        assert!(!named && found.local_addr().unwrap() == first);
+        assert!(inherited.find(EDGE, first).is_none());
+    }
+
+    #[test]
+    fn what_is_named_for_something_else_is_not_taken() {
+        let (address, one) = listener();
+        let mut inherited = Inherited { listeners: vec![(ADMIN.to_owned(), one)] };
+        assert!(inherited.find(EDGE, address).is_none());
+        assert!(inherited.find(ADMIN, address).is_some());
+    }
+
+    #[test]
+    fn a_predecessor_hears_one_word() {
+        let (mine, theirs) = UnixStream::pair().unwrap();
+        let mut predecessor = Predecessor(Some(theirs));
+        assert!(predecessor.ready().unwrap());
+        predecessor.failed("too late");
+        assert_eq!(std::io::read_to_string(mine).unwrap(), READY);
+        assert!(!predecessor.ready().unwrap());
     }
 }

@@ -107,3 +107,75 @@ fn end(child: &mut Child) -> String {
     child.kill().unwrap_or_default();
     child.wait().map_or_else(|error| error.to_string(), |status| format!("it ended: {status}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::time::Instant;
+
+    use super::super::sockets::Socket;
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Sockets, each with an address that the system chose.
+    fn sockets() -> Sockets {
+        let open = || {
+            let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            Socket { address: listener.local_addr().unwrap(), listener, named: true }
+        };
+        Sockets { edge: open(), admin: open() }
+    }
+
+    fn start(script: &str) -> Successor {
+        let arguments = ["-c", script].map(OsString::from).to_vec();
+        Successor::start(&Program { path: "/bin/sh".into(), arguments }, &sockets()).unwrap()
+    }
+
+    fn is_running(process: u32) -> bool {
+        std::path::Path::new(&format!("/proc/{process}")).exists()
+    }
+
+    #[tokio::test]
+    async fn it_is_given_what_it_is_told_of() {
+        let script = r#"test -S /proc/self/fd/3 && test -S /proc/self/fd/4 && test -S /proc/self/fd/5 &&
+            ! test -e /proc/self/fd/6 && echo "$LISTEN_FDS $LISTEN_FDNAMES $LISTEN_PID." >&5"#;
+        let why = start(script).serve(LONG).await.unwrap_err();
+        assert_eq!(why, "3 edge:admin:predecessor .");
+    }
+
+    #[tokio::test]
+    async fn one_that_serves_is_left_alone() {
+        let process =
+            start("printf ready >&5; exec 5>&-; exec sleep 30").serve(LONG).await.unwrap();
+        assert!(is_running(process));
+        let pid = rustix::process::Pid::from_raw(process.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_has_failed_whatever_it_said() {
+        assert_eq!(start("exit 3").serve(LONG).await.unwrap_err(), "it ended: exit status: 3");
+        assert_eq!(start("echo no >&5; sleep 0.1").serve(LONG).await.unwrap_err(), "no");
+        let said_so = start("printf ready >&5").serve(LONG).await;
+        assert_eq!(said_so.unwrap_err(), "it ended: exit status: 0");
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_is_ended() {
+        let successor = start("exec sleep 30");
+        let process = successor.child.as_ref().unwrap().id();
+        let began = Instant::now();
+        let why = successor.serve(Duration::from_millis(50)).await.unwrap_err();
+        assert!(why.contains("within 0.05 s"), "{why}");
+        assert!(began.elapsed() < LONG && !is_running(process));
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_waits_for_is_ended() {
+        let successor = start("exec sleep 30");
+        let process = successor.child.as_ref().unwrap().id();
+        drop(successor);
+        assert!(!is_running(process));
+    }
+}

@@ -134,11 +134,17 @@ impl Supervisor {
 impl Edge {
     /// The unhurried way down: returns when the calls have ended, or their time is over.
     async fn go_down(&mut self, descent: Descent) {
-        self.lifecycle.drain();
         match descent {
-            Descent::Now => return notify(&[NotifyState::Stopping]),
-            Descent::Calm => notify(&[NotifyState::Stopping]),
+            Descent::Now => {
+                self.lifecycle.drain();
+                return notify(&[NotifyState::Stopping]);
+            }
+            Descent::Calm => {
+                self.lifecycle.drain();
+                notify(&[NotifyState::Stopping]);
+            }
             Descent::Succeeded => {
+                self.lifecycle.yield_traffic();
                 self.frame.stop_accepting();
                 self.frame.yield_pages();
                 // A client that is told so loses nothing, unlike one whose idle connection is closed
@@ -162,7 +168,7 @@ impl Edge {
 
     /// Ends what is left.
     async fn end(&mut self) {
-        self.lifecycle.drain();
+        self.lifecycle.yield_traffic();
         self.frame.stop_accepting();
         self.lifecycle.close();
         self.lifecycle.end_calls();

@@ -4,10 +4,14 @@
 #![allow(dead_code, reason = "each of the tests that share this uses a part of it")]
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::usage::Usage;
 use tokenroute_wire::meter::{Identity, Meter, Options, Reasoning, Verdict};
 use tokenroute_wire::sse::{Block, Piece, Scanner};
+
+/// Where half a surrogate pair is put for a reader that takes whole characters only.
+pub(crate) const HALVES: u32 = 0xf_0000;
 
 /// Options of an ordinary chat.
 pub(crate) fn chat(strip_usage: bool) -> Options {
@@ -247,4 +251,26 @@ pub(crate) fn split_at_chance(bytes: &[u8], seed: u64, longest: usize) -> Vec<&[
         rest = after;
     }
     frames
+}
+
+/// Reads JSON in which halves of surrogate pairs may stand alone.
+pub(crate) fn read_json(data: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(data).ok()?;
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        plain += rest.get(..at).unwrap_or_default();
+        let code = rest.get(at + 2..at + 6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        match code {
+            Some(code @ 0xd800..0xe000) if rest.as_bytes()[at + 1] == b'u' => {
+                plain.push(char::from_u32(HALVES + code).unwrap());
+                rest = rest.get(at + 6..).unwrap_or_default();
+            }
+            _ => {
+                plain += rest.get(at..at + 2)?;
+                rest = rest.get(at + 2..)?;
+            }
+        }
+    }
+    serde_json::from_str(&(plain + rest)).ok()
 }
