@@ -1,5 +1,6 @@
 """Streams that break off after the caller has read something: what goes on, and what ends in an honest error."""
 
+import collections
 import json
 
 import openai
@@ -77,7 +78,17 @@ ROUTES = {
     "long-event": [a("big-event-20000000+words-9"), PREFILL],
 }
 ERROR_ROUTES = {"on-break-error": [a(CUT), PREFILL]}
-PRICED = {"prefill": "b", "reject": "b", "nobody": "a"}
+PRICED = ("prefill", "reject", "nobody")
+# Each route is there so often: its first target breaks each time, and would be left alone after the third.
+COPIES = 20
+_used = collections.Counter()
+
+
+def fresh(name):
+    """The next copy of a route: its targets have not been used before."""
+    _used[name] += 1
+    assert _used[name] <= COPIES
+    return f"{name}.{_used[name]}"
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +104,19 @@ def edge(tmp_path_factory, box, start_in):
     for form in ("prefix", "partial"):
         here.append(provider_text(form, box.base_url(), quirks={"prefill": form}))
     here.append(provider_text("continue", box.base_url(), quirks={"prefill": "continue_final_message"}))
-    for name, last in PRICED.items():
-        for one in ROUTES[name]:
-            if one["provider"] in ("a", last):
-                here.append(price_text(one["provider"], tagged(one["model"], name), IN_NANO / 1_000, OUT_NANO / 1_000))
     deadlines = {"stall_seconds": STALL_SECONDS}
-    here += [route_text(name, targets, deadlines=deadlines) for name, targets in ROUTES.items()]
-    here += [route_text(name, targets, on_break="error") for name, targets in ERROR_ROUTES.items()]
+    for copy in range(1, COPIES + 1):
+        for name in PRICED:
+            for one in ROUTES[name]:
+                model = tagged(one["model"], f"{name}.{copy}")
+                here.append(price_text(one["provider"], model, IN_NANO / 1_000, OUT_NANO / 1_000))
+        here += [route_text(f"{name}.{copy}", targets, deadlines=deadlines) for name, targets in ROUTES.items()]
+        here += [route_text(f"{name}.{copy}", targets, on_break="error") for name, targets in ERROR_ROUTES.items()]
     return start_in(tmp_path_factory.mktemp("edge"), provider=box, routes="\n".join(here))
 
 
 def stream(edge, box, name, **more):
-    return play(edge, box, name, QUESTION, stream=True, **more)
+    return play(edge, box, fresh(name), QUESTION, stream=True, **more)
 
 
 def assert_one_voice(played):
@@ -189,7 +201,7 @@ def test_the_caller_reads_one_answer_with_the_sdk(edge):
     """Usage is asked for: one prompt, and all that was delivered."""
     for name in ("prefill", "afresh", "twice"):
         with edge.client().chat.completions.create(
-            model=name, messages=[{"role": "user", "content": QUESTION}], stream=True,
+            model=fresh(name), messages=[{"role": "user", "content": QUESTION}], stream=True,
             stream_options={"include_usage": True},
         ) as answer:
             chunks = list(answer)
@@ -257,7 +269,7 @@ def test_the_sdk_raises_on_what_is_not_whole(edge, name):
     text = ""
     with pytest.raises((openai.APIError, openai.APIConnectionError)):
         for chunk in edge.client().chat.completions.create(
-            model=name, messages=[{"role": "user", "content": QUESTION}], stream=True,
+            model=fresh(name), messages=[{"role": "user", "content": QUESTION}], stream=True,
         ):
             text += chunk.choices[0].delta.content or ""
     assert SIXTY.startswith(text)
@@ -272,17 +284,17 @@ def test_what_differs_after_the_break_is_another_end_of_the_same_answer(edge, bo
 def test_a_call_of_a_tool_is_not_gone_on_with(edge, box):
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {
         "type": "object", "properties": {"city": {"type": "string"}}}}}]
-    played = play(edge, box, "tools", "the weather in Bern", stream=True, tools=tools)
+    played = play(edge, box, fresh("tools"), "the weather in Bern", stream=True, tools=tools)
     assert played.tried == [("a", "cut", 200)] and played.reason == "upstream_cut"
 
 
 def test_several_choices_are_not_gone_on_with(edge, box):
-    played = play(edge, box, "choices", stream=True, n=2)
+    played = play(edge, box, fresh("choices"), stream=True, n=2)
     assert played.tried == [("a", "cut", 200)] and played.reason == "upstream_cut"
 
 
 def test_a_completion_is_not_gone_on_with(edge):
-    body = {"model": "prefill", "prompt": QUESTION, "stream": True}
+    body = {"model": fresh("prefill"), "prompt": QUESTION, "stream": True}
     answer = edge.ask(body, path="/v1/completions")
     assert not answer.complete and error_of(answer.body)["metadata"]["reason"] == "upstream_cut"
 
@@ -334,7 +346,7 @@ def test_a_very_long_event_is_passed_in_pieces(edge, box):
 def test_an_error_comes_soon_after_the_cut(edge):
     """The caller is not left waiting, and nothing follows the error."""
     with raw.Connection(edge.address) as connection:
-        connection.send(edge.request(chat("nobody", QUESTION, stream=True)))
+        connection.send(edge.request(chat(fresh("nobody"), QUESTION, stream=True)))
         answer = connection.read_answer()
     assert text_of(answer.body) == FORTY
     assert not answer.complete
