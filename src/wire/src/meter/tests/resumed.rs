@@ -7,7 +7,7 @@ const OURS: &str = r#""id":"a-1","object":"chat.completion.chunk","created":5,"m
 fn options(start: Start) -> Options {
     let first = format!(r#"{{{OURS},"choices":[]}}"#);
     let identity = Identity::read(first.as_bytes()).unwrap();
-    let resume = Resume { identity, start, delivered_tokens: 4 };
+    let resume = Resume { identity, start, delivered_tokens: 4, prompt_tokens: 6 };
     let (strip_usage, client_usage) = (false, true);
     Options { strip_usage, client_usage, resume: Some(Box::new(resume)), ..OPTIONS }
 }
