@@ -142,6 +142,22 @@ fn half_a_character_waits_for_its_other_half() {
     assert_eq!(all(&["\\ude00", "\\ud83d", "b"]), None);
     assert_eq!(all(&["\\ud83db"]), None);
     assert_eq!(all(&["\\ufffd\u{fffd}"]), Some("\u{fffd}\u{fffd}".into()));
+    // What does not count for delivered has torn nothing.
+    for lost in ["{\"choices\":[CHOICE]", "{\"choices\":[CHOICE],\"error\":1}"] {
+        let mut meter = Meter::new(OPTIONS);
+        event(&mut meter, &format!("{{\"choices\":[{}]}}", content("a")));
+        event(&mut meter, &lost.replace("CHOICE", &content("\\ud83db\\ud83d")));
+        meter.error = false;
+        assert_eq!(meter.resumable(), Some(Delivered { content: "a" }), "{lost}");
+    }
+}
+
+#[test]
+fn a_value_that_spans_lines_is_replaced_once() {
+    let stream = "data: {\"id\":[1,\r\ndata: 2\r\ndata: ],\"choices\":[{\"delta\":{\"content\"\r\ndata: :\"ab\"}}]}\r\n\r\n";
+    let expected = "data: {\"id\":\"a-1\"\r\ndata: \r\ndata: ,\"choices\":[{\"delta\":{\"content\"\r\ndata: :\"b\"}}]}\r\n\r\n";
+    let verdict = judge(&mut afresh("a"), stream);
+    assert_eq!(verdict, Verdict::Replace(Bytes::from_static(expected.as_bytes())));
 }
 
 #[test]
