@@ -139,7 +139,7 @@ def test_a_refused_credential_benches_the_target(edge, box):
     assert play(edge, box, "benched").tried == [("keyless", "provider_auth", 401), ("b", "ok", 200)]
     name = f"keyless/{tagged('words-9', 'benched')}"
     seen = edge.targets()[name]
-    assert (seen["state"], seen["last_failure"]) == ("open", "provider_auth")
+    assert (seen["state"], seen["last_failure"]) == ("benched", "provider_auth")
     # Longer than after any other first failure.
     assert seen["left_ms"] > COOLDOWN_MAX_SECONDS * 1_000
     assert play(edge, box, "benched").tried == [("b", "ok", 200)]
@@ -164,7 +164,7 @@ def test_every_decision_is_visible(edge, box):
         ask(edge, "visible")
     name = f"a/{tagged('words-9+on-visible', 'visible')}"
     seen = edge.targets()[name]
-    assert (seen["state"], seen["last_failure"]) == ("open", "server_error")
+    assert (seen["provider"], seen["state"], seen["last_failure"]) == ("a", "open", "server_error")
     assert 0 < seen["left_ms"] <= COOLDOWN_MAX_SECONDS * 1_000
     assert seen["failures"] == IN_A_ROW_COLD and seen["outstanding"] == 0
     assert edge.metric("tokenroute_target_state", target=name) > 0

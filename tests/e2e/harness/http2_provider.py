@@ -14,6 +14,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+import hyperframe.frame
 
 from harness import ports
 
@@ -98,8 +99,10 @@ class _Connection:
             self.h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
         if kind == "leave":
-            # What it has begun is answered; what comes later on this connection is not.
-            self.h2.close_connection(last_stream_id=stream)
+            # What it has begun is answered; what comes later on this connection is not. The library takes
+            # a GOAWAY of its own for the end of everything.
+            farewell = hyperframe.frame.GoAwayFrame(last_stream_id=stream)
+            self.socket.sendall(self.h2.data_to_send() + farewell.serialize())
         self.h2.send_headers(stream, [(":status", "200"), ("content-type", "text/event-stream")])
         if kind == "flood":
             parts = [event(stream, "x" * PART_BYTES)] * (int(count) // PART_BYTES)
