@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -81,7 +82,8 @@ fn targets(snapshot: &Snapshot) -> String {
              \"failures\":{failures},\"last_failure\":{last}}}",
             target.name,
             target.name.split('/').next().unwrap_or_default(),
-            left.unwrap_or_default().as_millis(),
+            // Until its probe has told, nobody knows.
+            left.filter(|left| *left != Duration::MAX).unwrap_or_default().as_millis(),
             outlook.hinted,
             outlook.outstanding,
             outlook.latency_micros / 1_000,
