@@ -66,6 +66,7 @@ def asked(box, name, provider_part):
     return [one["at_us"] / 1e6 for one in box.observed() if is_tagged(one, name) and provider_part in one["model"]]
 
 
+@pytest.mark.timeout(300)
 def test_an_outage_is_not_felt_and_traffic_comes_back(edge, box):
     """Down for a minute and up again, under steady traffic: nobody fails, the sick are spared, and are used again."""
     outage, pause = scaled(60), 0.05

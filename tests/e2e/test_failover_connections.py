@@ -181,7 +181,8 @@ def test_a_name_that_moves_is_followed(folder, own):
     if not can_mount():
         return
     gateway = Named(folder / "named", own, routes="\n".join([
-        provider_text("moves", f"http://upstream.test:{own.port}/v1", allow_http=True), route_text("moves", [target("moves", "words-9")]),
+        provider_text("moves", f"http://upstream.test:{own.port}/v1", allow_http=True),
+        route_text("moves", [target("moves", "words-9")]),
     ]))
     gateway.give_address("127.0.0.1")
     gateway.start()
