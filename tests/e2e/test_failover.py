@@ -99,8 +99,8 @@ ROWS = [
     next_does("f10-another", f"status-429-retry-ms-{millis(2)}", "rate_limited", 429),
     Row("f10-too-long", [a("status-429-retry-7")], [("a", "rate_limited", 429)], 429, code="rate_limit_exceeded",
         retry_after=(6, 7), settings={"wait_seconds_max": scaled(3)}),
-    Row("f10-smallest", [a("status-429-retry-2", rank=0), b("status-429-retry-9", rank=1)],
-        [("a", "rate_limited", 429), ("b", "rate_limited", 429)], 429, code="rate_limit_exceeded", retry_after=(1, 2),
+    Row("f10-smallest", [a("status-429-retry-5", rank=0), b("status-429-retry-9", rank=1)],
+        [("a", "rate_limited", 429), ("b", "rate_limited", 429)], 429, code="rate_limit_exceeded", retry_after=(4, 5),
         settings={"wait_seconds_max": scaled(3)}),
     # F11: faults of the provider.
     next_does("f11-one-500", "words-9+first-1-status-500", "server_error", 500),

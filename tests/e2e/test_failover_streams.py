@@ -313,7 +313,8 @@ def test_a_bad_chunk_before_anything_was_said_is_another_targets_turn(edge, box)
     assert played.ends_well
 
 
-@pytest.mark.parametrize("name", ["no-done", "no-done-fin", "no-done-reset", "no-done-lingers", "done-lingers", "reset-before-done"])
+@pytest.mark.parametrize("name", ["no-done", "no-done-fin", "no-done-reset", "no-done-lingers", "done-lingers",
+                                  "reset-before-done"])
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_whole_answer_ends_well_whatever_follows(edge, box, name, asked):
     """F24, and what lacks its `[DONE]`: it is finished with its usage and not asked for again."""
