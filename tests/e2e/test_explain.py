@@ -51,12 +51,12 @@ def test_the_order_follows_how_targets_stand(gateway):
     for _ in range(FAILURES):
         assert gateway.ask(chat("two")).status == 200
     dead, _ = (after := told(gateway, "two"))["targets"]
-    assert dead["live"]["state"] == "benched" and dead["live"]["left_ms"] > 0
+    assert dead["live"]["state"] == "open" and dead["live"]["left_ms"] > 0
     assert dead["live"]["last_failure"] == "connect" and dead["live"]["failures"] >= 1
     assert (turns(after), after["left_out"]) == (["box/echo"], ["dead/echo"])
     assert (after["order"][0]["why"], dead["share_permille"]) == ("fallback", 0)
     shown = explain(gateway, "two").stdout
-    assert "benched" in shown and "not dead/echo: it is off" in shown
+    assert "open" in shown and "not dead/echo: it is off" in shown
 
 
 def test_without_a_node_and_without_a_route(gateway):
