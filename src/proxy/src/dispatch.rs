@@ -35,6 +35,8 @@ pub(crate) struct Attempts<'a> {
     pub(crate) context: Context<'a>,
     pub(crate) ending: &'a mut Ending,
     pub(crate) tried: Vec<Tried>,
+    /// How long the call has waited for targets.
+    waited: Duration,
     /// What has reached the client of an answer that broke off.
     pub(crate) delivered: String,
 }
@@ -47,7 +49,8 @@ impl<'a> Attempts<'a> {
         ending: &'a mut Ending,
     ) -> Self {
         let context = Context { connector, snapshot, targets, route };
-        Self { context, ending, tried: Vec::new(), delivered: String::new() }
+        let (tried, waited, delivered) = (Vec::new(), Duration::ZERO, String::new());
+        Self { context, ending, tried, waited, delivered }
     }
 
     /// Tries targets until one speaks. Returns its answer or why there is none.
@@ -69,6 +72,7 @@ impl<'a> Attempts<'a> {
             };
             let _repeat = (why == Why::Retry).then(|| self.context.targets.repeat());
             self.pause(session, wait).await?;
+            self.waited = self.waited.saturating_add(wait);
             // None: another call has taken the target's trial; it is the next decision's business.
             let Some(ticket) = self.context.admit(place) else { continue };
             let ask = Ask { place, why, pooled, resumption: None };
@@ -92,6 +96,7 @@ impl<'a> Attempts<'a> {
             tried: &self.tried,
             replayable: request.is_replayable(),
             elapsed,
+            waited: self.waited,
             may_retry: self.context.targets.may_repeat(call.calls()),
             key,
             chance: clock::chance_bits(),

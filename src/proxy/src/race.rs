@@ -114,6 +114,7 @@ fn second(context: Context<'_>, first: usize) -> Option<(usize, Ticket)> {
         tried: &[],
         replayable: true,
         elapsed: Duration::ZERO,
+        waited: Duration::ZERO,
         may_retry: false,
         key: None,
         chance: clock::chance_bits(),

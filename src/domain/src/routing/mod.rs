@@ -37,6 +37,8 @@ pub struct Walk<'a> {
     pub replayable: bool,
     /// How long the call has been looking for a target.
     pub elapsed: Duration,
+    /// How long of that it has waited because a step said so.
+    pub waited: Duration,
     /// Whether the edge has room for one more repeat on the same target.
     pub may_retry: bool,
     /// What calls with the same beginning have in common.

@@ -9,7 +9,8 @@ pub struct Policy {
     pub attempts_max: u32,
     /// No attempt begins later than this after the call.
     pub attempts_within: Duration,
-    /// Longest wait for a target that has said when to come back, if there is nothing better.
+    /// Longest that a call waits in all for targets that have said when to come back, if there is
+    /// nothing better.
     pub wait_max: Duration,
     /// What becomes of an answer that breaks off after its first byte went to the client.
     pub on_break: OnBreak,

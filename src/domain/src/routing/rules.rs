@@ -214,7 +214,7 @@ impl<'a> Scene<'a> {
     fn wait(&self) -> Option<Step> {
         let last = self.walk.tried.last().map(|last| last.place);
         let fresh = self.cooling.minus(self.tried).iter();
-        let fresh = fresh.filter_map(|place| Some((self.bounded(self.left(place)?)?, place)));
+        let fresh = fresh.filter_map(|place| Some((self.until(self.left(place)?)?, place)));
         let again = self.tried.iter().filter_map(|place| Some((self.again(place)?, place)));
         let in_time = |wait: Duration| {
             self.walk.elapsed.saturating_add(wait) <= self.route.policy.attempts_within
@@ -242,16 +242,17 @@ impl<'a> Scene<'a> {
         if !self.walk.may_retry || !once || !takes || remedy(newest.failure) != Remedy::Again {
             return None;
         }
-        let soon = jittered(self.walk.chance);
-        told.map_or(Some(soon), |told| Some(self.bounded(told)?.max(soon)))
+        told.map_or_else(|| Some(jittered(self.walk.chance)), |told| self.until(told))
     }
 
-    /// A wait that a target has asked for, a little longer by chance; `None` if it is too long.
-    fn bounded(&self, wait: Duration) -> Option<Duration> {
-        let max = self.route.policy.wait_max;
+    /// A wait that a target has asked for, a little longer by chance, and never so short that calls
+    /// which wait for it come again and again; `None` if it is longer than the call may wait still.
+    fn until(&self, wait: Duration) -> Option<Duration> {
+        let max = self.route.policy.wait_max.checked_sub(self.walk.waited)?;
         let spread = micros(wait).checked_div(WAIT_SPREAD).unwrap_or_default();
         let more = mix(self.walk.chance, 2).checked_rem(spread.saturating_add(1))?;
-        (wait <= max).then(|| wait.saturating_add(Duration::from_micros(more)).min(max))
+        let spread = wait.saturating_add(Duration::from_micros(more)).min(max);
+        (wait <= max).then(|| spread.max(jittered(self.walk.chance)))
     }
 
     /// How long a target takes no calls; `None` if it takes them, or nobody knows.

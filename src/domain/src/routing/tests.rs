@@ -51,7 +51,15 @@ fn route(targets: &[(u32, u32)]) -> Route {
 }
 
 fn walk(tried: &[Tried]) -> Walk<'_> {
-    Walk { tried, replayable: true, elapsed: Duration::ZERO, may_retry: true, key: None, chance: 7 }
+    Walk {
+        tried,
+        replayable: true,
+        elapsed: Duration::ZERO,
+        waited: Duration::ZERO,
+        may_retry: true,
+        key: None,
+        chance: 7,
+    }
 }
 
 fn tried(place: usize, failure: Failure) -> Tried {
@@ -198,6 +206,12 @@ fn waits_are_spread_and_never_longer_than_allowed() {
     assert!(of_two.iter().max().unwrap() - of_two.iter().min().unwrap() > 100);
     assert!(waits(3).iter().all(|wait| *wait == 3_000), "that is the longest");
     assert_eq!(wait(next(&one, &walk(&[]), &|_| cooling(4))), None);
+    // However often a call waits and finds that others were faster, it waits no longer in all.
+    let waited = |seconds| Walk { waited: Duration::from_secs(seconds), ..walk(&[]) };
+    assert!(wait(next(&one, &waited(1), &|_| cooling(2))).is_some());
+    assert_eq!(wait(next(&one, &waited(2), &|_| cooling(2))), None);
+    assert_eq!(wait(next(&one, &waited(4), &|_| cooling(0))), None);
+    assert!(wait(next(&one, &walk(&[]), &|_| cooling(0))) >= Some(50));
 }
 
 #[test]

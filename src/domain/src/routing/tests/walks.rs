@@ -40,8 +40,9 @@ struct World {
 /// How long calls come, in milliseconds. No trouble lasts longer than until [`WELL_AT`].
 const END: u64 = 85_000;
 const WELL_AT: u64 = 50_000;
-/// Decisions of one call: each ends in an attempt, or a trial was taken by another call meanwhile.
-const STEPS_MAX: u32 = 64;
+/// Decisions of one call: each ends in an attempt, or another call was faster. Waits have a least length
+/// and are bounded in all, so no call is outrun for ever.
+const STEPS_MAX: u32 = 100;
 
 /// Those after which another attempt may be made and traffic returns by itself within half a minute.
 const TRANSIENT: [Failure; 12] = [
@@ -100,6 +101,7 @@ struct Call {
     began: Tick,
     key: u64,
     tried: Vec<Tried>,
+    waited: Duration,
     steps: u32,
     /// How it ended, once it has.
     answered: Option<bool>,
@@ -150,6 +152,7 @@ impl<'a> Run<'a> {
                 began: tick(number * world.gap_millis),
                 key: mix(world.seed, number % 5),
                 tried: Vec::new(),
+                waited: Duration::ZERO,
                 steps: 0,
                 answered: None,
             })
@@ -213,6 +216,7 @@ impl<'a> Run<'a> {
             tried: &call.tried,
             replayable: true,
             elapsed: self.now.since(call.began),
+            waited: call.waited,
             may_retry: !chance.is_multiple_of(8),
             key: Some(call.key),
             chance,
@@ -244,8 +248,15 @@ impl<'a> Run<'a> {
             look(place).standing == Standing::HalfOpen
                 && !matches!(why, Why::Retry | Why::Reconnect)
         );
-        prop_assert!(wait <= policy.wait_max.max(RETRY_AFTER * 3 / 2), "{wait:?}");
+        let quick = RETRY_AFTER * 3 / 2;
+        prop_assert!(wait <= policy.wait_max.max(quick), "{wait:?}");
+        let repeats = tries(place) > 0 && wait <= quick;
+        prop_assert!(
+            wait.is_zero() || repeats || call.waited <= policy.wait_max,
+            "waits on and on"
+        );
         prop_assert!(walk.elapsed + wait <= policy.attempts_within || call.tried.is_empty());
+        self.calls[index].waited += wait;
         let begin = Event::Begin { place, reconnects: why == Why::Reconnect };
         self.events.push(Reverse((self.now.plus(wait), index, begin)));
         Ok(())
