@@ -7,6 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tests/packages.sh cmake redis-server curl openssl python3 git
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 
+# Also what is only for other systems: the house rules read of every package in the lock file.
+cargo fetch --quiet --locked
+
 # Whether file $1 is another than the copy $2 that was left when it was last acted on.
 is_stale() { ! [ -f "$2" ] || ! cmp --silent "$1" "$2"; }
 

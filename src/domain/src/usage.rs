@@ -83,6 +83,14 @@ impl Usage {
     }
 }
 
+/// The part of `all` that falls to `one`, where `one` and `other` share it in proportion. A provider's
+/// count of a whole is split so by our own counts of its parts, since no two vocabularies count alike.
+pub fn share(all: u64, one: u64, other: u64) -> u64 {
+    let product = u128::from(all).saturating_mul(u128::from(one));
+    let share = product.checked_div(u128::from(one).saturating_add(u128::from(other)));
+    share.and_then(|share| u64::try_from(share).ok()).unwrap_or(all)
+}
+
 /// Where the counts of a record come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UsageSource {

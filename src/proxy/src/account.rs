@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 
 use tokenroute_domain::money::{NanoUsd, Price};
 use tokenroute_domain::record::Record;
-use tokenroute_domain::usage::{Usage, UsageSource};
+use tokenroute_domain::usage::{self, Usage, UsageSource};
 use tokenroute_wire::meter::Meter;
 
 /// How a target began its part of an answer.
@@ -27,8 +27,9 @@ pub(crate) struct Part {
     pub(crate) price: Option<Price>,
     pub(crate) meter: Meter,
     pub(crate) start: Start,
-    /// Output tokens that the client had before it.
+    /// Our own count of the output that the client had before it, and of the prompt.
     pub(crate) delivered_tokens: u64,
+    pub(crate) prompt_tokens: u64,
 }
 
 /// The parts of an answer, and answers that nobody waited for any more.
@@ -47,10 +48,11 @@ pub(crate) trait Count {
 }
 
 impl Account {
-    /// Whether all that is needed was reported by providers, so that nothing has to be counted.
+    /// Whether providers have reported all that is needed, so that nothing has to be counted.
     pub(crate) fn is_reported(&self) -> bool {
-        let reported = |part: &Part| part.meter.usage().is_some();
-        self.lost.is_empty() && self.spoken.iter().all(reported)
+        let told = self.anchor().map_or(0, |(place, _)| place);
+        let rest = self.spoken.iter().skip(told);
+        self.lost.is_empty() && rest.clone().all(|part| part.meter.usage().is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,68 +62,115 @@ impl Account {
     /// Puts usage and costs into the record.
     pub(crate) fn settle(&self, record: &mut Record, count: &dyn Count) {
         let prompt = LazyCell::new(|| count.prompt());
-        let mut estimated = false;
-        for (place, part) in self.spoken.iter().enumerate() {
-            let input = if place == 0 {
-                self.input(&mut estimated)
-                    .unwrap_or_else(|| Usage { input: *prompt, ..Usage::default() })
-            } else {
-                Usage::default()
-            };
-            let output = part.output(count, &mut estimated);
-            let caller = input.plus(&output);
+        let input = self.input();
+        let outputs = self.outputs(count);
+        let told = input.is_some() && self.is_reported();
+        let input = input.unwrap_or_else(|| Usage { input: *prompt, ..Usage::default() });
+        for (place, (part, output)) in self.spoken.iter().zip(&outputs).enumerate() {
+            let first = place == 0;
+            let caller = if first { input.plus(output) } else { *output };
+            let house = (!first).then(|| part.house(output, count, || *prompt));
             record.usage = record.usage.plus(&caller);
-            let house = if place == 0 { None } else { Some(part.house(&output, count, *prompt)) };
             note(record, part, (Some(&caller), house.as_ref()));
         }
         for part in &self.lost {
-            let house = part.house(&Usage::default(), count, *prompt);
+            let house = part.house(&Usage::default(), count, || *prompt);
             note(record, part, (None, Some(&house)));
         }
         record.usage_source = match self.spoken.is_empty() {
             true => UsageSource::None,
-            false if estimated => UsageSource::Estimated,
-            false => UsageSource::Provider,
+            false if told => UsageSource::Provider,
+            false => UsageSource::Estimated,
         };
     }
 
-    /// The one prompt that the caller pays for, by the first provider that has told of it; `None` if
-    /// it has to be counted.
-    fn input(&self, estimated: &mut bool) -> Option<Usage> {
-        let told = self.spoken.iter().find_map(|part| {
-            let usage = part.meter.usage()?.inputs();
-            Some(match part.start {
-                Start::First | Start::Afresh => usage,
-                Start::Prefilled => {
-                    let input = usage.input_total().saturating_sub(part.delivered_tokens);
-                    Usage { input, ..Usage::default() }
-                }
-            })
+    /// The last part that went on with an answer and was reported on: its report tells of all before it.
+    fn anchor(&self) -> Option<(usize, &Part)> {
+        let tells = |part: &Part| part.start != Start::First && part.meter.usage().is_some();
+        let place = self.spoken.iter().rposition(tells)?;
+        Some((place, self.spoken.get(place)?))
+    }
+
+    /// The one prompt that the caller pays for, as far as a provider has told of it.
+    fn input(&self) -> Option<Usage> {
+        let first = self.spoken.first()?.meter.usage().map(|usage| usage.inputs());
+        first.or_else(|| Some(self.anchor()?.1.prompt()))
+    }
+
+    /// What of each part reached the client. What a later provider has told of parts that nobody has
+    /// reported on is shared among them by the length of their texts.
+    fn outputs(&self, count: &dyn Count) -> Vec<Usage> {
+        let anchor = self.anchor();
+        let told = anchor.map_or(0, |(place, _)| place);
+        let before = self.spoken.iter().take(told);
+        let reported = |part: &Part| part.meter.usage().map(|usage| usage.outputs());
+        let mut tokens = anchor.map_or(0, |(_, part)| part.tokens_before());
+        let mut bytes = 0_u64;
+        for part in before {
+            match reported(part) {
+                Some(usage) => tokens = tokens.saturating_sub(usage.output_total()),
+                None => bytes = bytes.saturating_add(part.meter.text_bytes_total()),
+            }
+        }
+        let shares = self.spoken.iter().enumerate().map(|(place, part)| {
+            if let Some(usage) = reported(part) {
+                return part.delivered(usage);
+            }
+            let own = part.meter.text_bytes_total();
+            let output = if place < told {
+                let share = usage::share(tokens, own, bytes.saturating_sub(own));
+                tokens = tokens.saturating_sub(share);
+                bytes = bytes.saturating_sub(own);
+                share
+            } else {
+                count.text(part.meter.text(), own)
+            };
+            Usage { output, ..Usage::default() }
         });
-        *estimated |= told.is_none();
-        told
+        shares.collect()
     }
 }
 
 impl Part {
-    /// What of it reached the client.
-    fn output(&self, count: &dyn Count, estimated: &mut bool) -> Usage {
-        match (self.meter.usage(), self.start) {
-            (Some(usage), Start::First | Start::Prefilled) => usage.outputs(),
-            (Some(usage), Start::Afresh) => {
-                let output = usage.output_total().saturating_sub(self.delivered_tokens);
-                Usage { output, ..Usage::default() }
+    /// The caller's prompt, by the report on a part that went on with an answer.
+    fn prompt(&self) -> Usage {
+        let inputs = self.meter.usage().unwrap_or_default().inputs();
+        match self.start {
+            Start::First | Start::Afresh => inputs,
+            Start::Prefilled => {
+                let (all, own) = (inputs.input_total(), self.prompt_tokens);
+                let input = usage::share(all, own, self.delivered_tokens);
+                Usage { input, ..Usage::default() }
             }
-            (None, _) => {
-                *estimated = true;
-                let output = count.text(self.meter.text(), self.meter.text_bytes_total());
+        }
+    }
+
+    /// What the client had before it, by the report on it.
+    fn tokens_before(&self) -> u64 {
+        let usage = self.meter.usage().unwrap_or_default();
+        match self.start {
+            Start::First => 0,
+            Start::Prefilled => usage.input_total().saturating_sub(self.prompt().input_total()),
+            Start::Afresh => {
+                let (again, new) = (self.meter.suppressed_bytes(), self.meter.text_bytes_total());
+                usage::share(usage.output, again, new)
+            }
+        }
+    }
+
+    /// What of its reported usage reached the client.
+    fn delivered(&self, outputs: Usage) -> Usage {
+        match self.start {
+            Start::First | Start::Prefilled => outputs,
+            Start::Afresh => {
+                let output = outputs.output.saturating_sub(self.tokens_before());
                 Usage { output, ..Usage::default() }
             }
         }
     }
 
     /// What was done for it beside `delivered`: a prompt once more, output that was suppressed.
-    fn house(&self, delivered: &Usage, count: &dyn Count, prompt: u64) -> Usage {
+    fn house(&self, delivered: &Usage, count: &dyn Count, prompt: impl Fn() -> u64) -> Usage {
         let (input, output) = if let Some(usage) = self.meter.usage() {
             let output = usage.output_total().saturating_sub(delivered.output_total());
             (usage.inputs(), output)
@@ -130,7 +179,7 @@ impl Part {
                 Start::Prefilled => self.delivered_tokens,
                 Start::First | Start::Afresh => 0,
             };
-            let input = Usage { input: prompt.saturating_add(prefill), ..Usage::default() };
+            let input = Usage { input: prompt().saturating_add(prefill), ..Usage::default() };
             let suppressed = self.meter.suppressed();
             (input, count.text(suppressed, self.meter.suppressed_bytes()))
         };

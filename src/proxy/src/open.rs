@@ -177,9 +177,10 @@ async fn read(
     let asks_usage = asks_for_usage(request);
     let injected = provider.stream_options && streams(endpoint);
     let resumption = ask.resumption;
-    let start = resumption.as_ref().map_or((Start::First, 0), |resumption| {
-        (resumption.start, resumption.resume.delivered_tokens)
-    });
+    let (start, delivered_tokens, prompt_tokens) =
+        resumption.as_ref().map_or((Start::First, 0, 0), |one| {
+            (one.start, one.resume.delivered_tokens, one.resume.prompt_tokens)
+        });
     let mut part = Part {
         attempt: 0,
         price: target.price,
@@ -191,8 +192,9 @@ async fn read(
             text_bytes_max: TEXT_BYTES_MAX,
             resume: resumption.map(|resumption| Box::new(resumption.resume)),
         }),
-        start: start.0,
-        delivered_tokens: start.1,
+        start,
+        delivered_tokens,
+        prompt_tokens,
     };
     let mut leg = Leg::new(exchange, (is_event_stream(&head), sent_at), deadlines);
     until_spoken(&mut leg, &mut part.meter).await.map_err(|failure| {

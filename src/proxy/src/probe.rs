@@ -97,7 +97,8 @@ impl Prober {
 
     /// Asks, and tells the targets that take it.
     async fn probe(&self, job: &Job) {
-        let tickets: Vec<_> = job.targets.iter().filter_map(Target::admit).collect();
+        let targets = job.targets.iter().flat_map(Target::all);
+        let tickets: Vec<_> = targets.filter_map(|target| target.admit_probe()).collect();
         if tickets.is_empty() {
             return;
         }
@@ -208,7 +209,8 @@ impl Schedule {
     ) -> Vec<Arc<Job>> {
         let mut begin = Vec::new();
         for job in jobs {
-            let trial = job.targets.iter().filter_map(|target| trial_in(target)).min();
+            let targets = job.targets.iter().flat_map(Target::all);
+            let trial = targets.filter_map(|target| trial_in(&target)).min();
             let is_due = self.is_due(job, trial, (now, chance()));
             if is_due && begin.len() < room {
                 self.begin(job, (now, chance()));
@@ -251,7 +253,7 @@ impl Schedule {
 /// How long until a target that is off may have its trial; `None` if it is not off. The trial is kept
 /// for the probe.
 fn trial_in(target: &Target) -> Option<Duration> {
-    match target.standing_for_probe(TRIAL_RESERVE) {
+    match target.standing_for_probe(TRIAL_RESERVE, clock::tick()) {
         Standing::HalfOpen => Some(Duration::ZERO),
         Standing::Open { left } => Some(left),
         Standing::Closed | Standing::Cooling { .. } => None,

@@ -140,5 +140,6 @@ fn nothing_said(context: Context<'_>, endpoint: Endpoint, place: usize) -> Part 
         meter: Meter::new(options),
         start: Start::First,
         delivered_tokens: 0,
+        prompt_tokens: 0,
     }
 }

@@ -91,10 +91,12 @@ impl Attempts<'_> {
         let identity = call.account.spoken.first()?.meter.identity()?.clone();
         self.tried.push(routing::Tried { place, failure, retry_after: None });
         let events = call.account.spoken.iter().map(|part| part.meter.semantic_events()).sum();
-        let delivered_tokens = call.count_tokens(self.delivered.clone()).await.unwrap_or(events);
+        let counted = call.estimate().await;
+        let delivered_tokens = counted.map_or(events, |counted| counted.output);
+        let prompt_tokens = counted.map_or(0, |counted| counted.input);
         let delivered = Arc::from(self.delivered.as_str());
         let start = meter::Start::Afresh { delivered };
-        Some(meter::Resume { identity, start, delivered_tokens })
+        Some(meter::Resume { identity, start, delivered_tokens, prompt_tokens })
     }
 
     /// Which of the route's targets spoke last.
@@ -110,21 +112,19 @@ impl Attempts<'_> {
         request: &Request,
         resume: &meter::Resume,
     ) -> Resumption {
-        let delivered_tokens = resume.delivered_tokens;
-        let identity = resume.identity.clone();
         if start != Start::Prefilled {
-            let resume = meter::Resume { identity, start: resume.start.clone(), delivered_tokens };
-            return Resumption { start, prefill: String::new(), resume, output_tokens_max: None };
+            let (resume, prefill) = (resume.clone(), String::new());
+            return Resumption { start, prefill, resume, output_tokens_max: None };
         }
         // Some providers refuse a beginning that ends in white space.
         let prefill = self.delivered.trim_end().to_owned();
         let trimmed = self.delivered.get(prefill.len()..).unwrap_or_default().to_owned();
         let from = meter::Start::Prefilled { trimmed };
-        let left = |max: u64| max.saturating_sub(delivered_tokens).max(1);
+        let left = |max: u64| max.saturating_sub(resume.delivered_tokens).max(1);
         Resumption {
             start,
             prefill,
-            resume: meter::Resume { identity, start: from, delivered_tokens },
+            resume: meter::Resume { start: from, ..resume.clone() },
             output_tokens_max: output_tokens_max(request.scanner.facts()).map(left),
         }
     }

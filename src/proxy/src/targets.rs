@@ -185,6 +185,12 @@ impl Target {
         fresh
     }
 
+    /// It, and every name that its wildcard was filled in with.
+    pub(crate) fn all(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let filled = lock(&self.filled);
+        std::iter::once(self).chain(filled.values()).map(Arc::clone).collect()
+    }
+
     /// The names that its wildcard was filled in with and that are worth telling of.
     pub(crate) fn remarkable(&self) -> Vec<Arc<Self>> {
         let now = clock::tick();
@@ -202,7 +208,10 @@ impl Target {
 
     /// What is known of it now.
     pub(crate) fn outlook(&self) -> Outlook {
-        let now = clock::tick();
+        self.outlook_at(clock::tick())
+    }
+
+    fn outlook_at(&self, now: Tick) -> Outlook {
         let (standing, failing_permille) = {
             let breaker = lock(&self.breaker);
             (breaker.standing(now), breaker.failing_permille(now))
@@ -235,8 +244,7 @@ impl Target {
 
     /// How it stands for a probe. One that is off keeps its trial for the probe, for `reserve` after its
     /// time is up.
-    pub(crate) fn standing_for_probe(&self, reserve: Duration) -> Standing {
-        let now = clock::tick();
+    pub(crate) fn standing_for_probe(&self, reserve: Duration, now: Tick) -> Standing {
         let standing = lock(&self.breaker).standing(now);
         if let Standing::Open { left } = standing {
             self.reserved.store(now.plus(left).plus(reserve).0, Ordering::Relaxed);
@@ -261,10 +269,20 @@ impl Target {
 
     /// Leave for one attempt; `None` if it was taken by others in the meantime.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Ticket> {
+        let ticket = self.ticket(false)?;
+        self.metrics.attempts.inc();
+        Some(ticket)
+    }
+
+    /// Leave for one probe, which is no call's attempt.
+    pub(crate) fn admit_probe(self: &Arc<Self>) -> Option<Ticket> {
+        self.ticket(true)
+    }
+
+    fn ticket(self: &Arc<Self>, probes: bool) -> Option<Ticket> {
         let permit = lock(&self.breaker).admit(clock::tick())?;
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        self.metrics.attempts.inc();
-        Some(Ticket { target: Arc::clone(self), permit: Some(permit) })
+        Some(Ticket { target: Arc::clone(self), permit: Some(permit), probes })
     }
 
     fn note(&self, change: Option<Change>, failure: Option<Failure>) {
@@ -292,6 +310,7 @@ const fn state_number(standing: Standing) -> i64 {
 pub(crate) struct Ticket {
     target: Arc<Target>,
     permit: Option<Permit>,
+    probes: bool,
 }
 
 impl Ticket {
@@ -322,8 +341,12 @@ impl Ticket {
     /// The attempt did not do.
     pub(crate) fn failed(&mut self, failure: Failure, retry_after: Option<Duration>) {
         let target = &self.target;
+        // Probes have counters of their own, but a credential that is refused is everybody's business.
+        let counts = !self.probes || failure == Failure::Credential;
         if failure.blame() != Blame::Caller {
             *lock(&target.last_failure) = Some(failure);
+        }
+        if failure.blame() != Blame::Caller && counts {
             target.metrics.failed(failure);
         }
         let Some(permit) = self.permit.take() else { return };
@@ -339,5 +362,65 @@ impl Drop for Ticket {
         if let Some(permit) = self.permit.take() {
             lock(&self.target.breaker).abandoned(permit, clock::tick());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESERVE: Duration = Duration::from_secs(1);
+
+    fn target() -> (Metrics, Arc<Target>) {
+        let metrics = Metrics::new().unwrap();
+        let (targets, _) = Targets::new(&metrics);
+        let assigned = targets.assign(&[(Arc::from("box/*"), 0)]);
+        (metrics, Arc::clone(&assigned[0]))
+    }
+
+    /// Fails until it takes no more calls. Returns when that will be over.
+    fn close_off(target: &Arc<Target>) -> Tick {
+        while let Some(mut ticket) = target.admit() {
+            ticket.failed(Failure::Server, None);
+        }
+        let now = clock::tick();
+        let Standing::Open { left } = target.outlook_at(now).standing else {
+            panic!("it is not off")
+        };
+        now.plus(left)
+    }
+
+    #[test]
+    fn the_trial_of_a_target_that_is_looked_after_is_kept_for_a_probe() {
+        let (_metrics, target) = target();
+        let over = close_off(&target);
+        let standing = |after: Duration| target.outlook_at(over.plus(after)).standing;
+        assert_eq!(standing(Duration::ZERO), Standing::HalfOpen);
+        let seen = target.standing_for_probe(RESERVE, clock::tick());
+        assert!(matches!(seen, Standing::Open { .. }));
+        assert!(matches!(standing(Duration::ZERO), Standing::Open { left } if left <= RESERVE));
+        assert_eq!(target.standing_for_probe(RESERVE, over), Standing::HalfOpen);
+        // A probe that comes too late is not waited for.
+        assert_eq!(standing(RESERVE), Standing::HalfOpen);
+    }
+
+    #[test]
+    fn a_probe_tells_of_all_that_a_wildcard_was_filled_in_with_and_is_no_attempt() {
+        let (_metrics, target) = target();
+        let filled = ["box/a", "box/b"].map(|name| target.named(&Arc::from(name)));
+        let all = target.all();
+        assert_eq!(all.len(), 3);
+        assert!(filled.iter().all(|one| all.iter().any(|other| Arc::ptr_eq(one, other))));
+        for _ in 0..2 {
+            let tickets: Vec<_> = all.iter().filter_map(Target::admit_probe).collect();
+            assert_eq!(tickets.len(), 3);
+            for mut ticket in tickets {
+                ticket.failed(Failure::Connect, None);
+            }
+        }
+        assert_eq!(target.counts(), (0, 0));
+        assert_eq!(filled[0].last_failure(), Some(Failure::Connect));
+        target.admit_probe().unwrap().failed(Failure::Credential, None);
+        assert_eq!(target.counts(), (0, 1));
     }
 }

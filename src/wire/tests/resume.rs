@@ -156,7 +156,7 @@ fn escape(unit: u16) -> String {
 }
 
 fn resume(identity: &Identity, start: Start, delivered_tokens: u64) -> Options {
-    let resume = Resume { identity: identity.clone(), start, delivered_tokens };
+    let resume = Resume { identity: identity.clone(), start, delivered_tokens, prompt_tokens: 7 };
     Options { resume: Some(Box::new(resume)), ..chat(false) }
 }
 

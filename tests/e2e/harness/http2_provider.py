@@ -1,7 +1,8 @@
 """A provider that speaks HTTP/2 without TLS, for what happens among the streams of one connection.
 
-Models: `flood-BYTES` answers with that much text as fast as it is taken, `words-N` with N words at once, `refuse` with
-a stream that is refused before it was looked at, `leave` says GOAWAY, `reset-N` resets the stream after N words.
+Models: `flood-BYTES` answers with that much text as fast as it is taken, `words-N` with N words at once, `json-N` the
+same as one object, `refuse` with a stream that is refused before it was looked at, `leave` says GOAWAY, `reset-N`
+resets the stream after N words.
 """
 
 import contextlib
@@ -29,11 +30,12 @@ def event(number, content, finish=None):
 
 
 class Http2Provider:
-    """Serves until it is closed. What it saw is in `requests`: the connection's number and the model of each."""
+    """Serves until it is closed. What it saw is in `requests`: the connection's number and the model of each, and in
+    `cancelled`: the model of each stream that the other side reset, and its code."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", ports.free()))
-        self.requests = []
+        self.requests, self.cancelled = [], []
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -63,7 +65,9 @@ class _Connection:
     def __init__(self, provider, connection, number):
         self.provider, self.socket, self.number = provider, connection, number
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        self.bodies, self.pending, self.resets = {}, {}, {}
+        self.bodies, self.models, self.pending, self.resets = {}, {}, {}, {}
+        # The last stream that is answered, once it has said GOAWAY.
+        self.last = None
 
     def run(self):
         self.h2.initiate_connection()
@@ -85,24 +89,30 @@ class _Connection:
             self.h2.acknowledge_received_data(one.flow_controlled_length, one.stream_id)
         elif isinstance(one, h2.events.StreamReset):
             self.pending.pop(one.stream_id, None)
+            self.provider.cancelled.append((self.models.get(one.stream_id), one.error_code))
         if getattr(one, "stream_ended", None) or isinstance(one, h2.events.StreamEnded):
             self._answer(one.stream_id)
 
     def _answer(self, stream):
         body = self.bodies.pop(stream, None)
-        if body is None:
+        if body is None or self.last is not None and stream > self.last:
             return
         model = json.loads(body)["model"].split("+")[0]
+        self.models[stream] = model
         self.provider.requests.append((self.number, model))
         kind, _, count = model.partition("-")
         if kind == "refuse" and self.provider.requests.count((self.number, model)) == 1:
             self.h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
         if kind == "leave":
-            # What it has begun is answered; what comes later on this connection is not. The library takes
-            # a GOAWAY of its own for the end of everything.
-            farewell = hyperframe.frame.GoAwayFrame(last_stream_id=stream)
-            self.socket.sendall(self.h2.data_to_send() + farewell.serialize())
+            # What it has begun is answered; what comes later on this connection is not. The library would answer
+            # nothing after its own farewell.
+            goodbye = hyperframe.frame.GoAwayFrame(0, last_stream_id=stream)
+            self.socket.sendall(self.h2.data_to_send() + goodbye.serialize())
+            self.last = stream
+        if kind == "json":
+            self._answer_whole(stream, int(count))
+            return
         self.h2.send_headers(stream, [(":status", "200"), ("content-type", "text/event-stream")])
         if kind == "flood":
             parts = [event(stream, "x" * PART_BYTES)] * (int(count) // PART_BYTES)
@@ -113,6 +123,15 @@ class _Connection:
         else:
             parts += [event(stream, "", "stop"), b"data: [DONE]\n\n"]
         self.pending[stream] = b"".join(parts)
+
+    def _answer_whole(self, stream, count):
+        message = {"role": "assistant", "content": " ".join(["word"] * count)}
+        usage = {"prompt_tokens": 2, "completion_tokens": count, "total_tokens": 2 + count}
+        body = json.dumps({"id": "chatcmpl-h2", "object": "chat.completion", "created": 1_750_000_000, "model": "h2",
+                           "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}).encode()
+        self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/json"),
+                                      ("content-length", str(len(body)))])
+        self.pending[stream] = body
 
     def _send(self, stream):
         """Sends as much as flow control permits."""

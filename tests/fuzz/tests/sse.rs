@@ -87,7 +87,8 @@ fn check_resumed(first: &[u8], bytes: &[u8], seed: u64) {
     } else {
         Start::Prefilled { trimmed: trimmed.to_owned() }
     };
-    let resume = Resume { identity, start, delivered_tokens: chance.draw() };
+    let resume =
+        Resume { identity, start, delivered_tokens: chance.draw(), prompt_tokens: chance.draw() };
     let options = Options { resume: Some(Box::new(resume)), ..chat(chance.once_in(2)) };
     let whole = relay_events([bytes], options.clone());
     let frames = split_at_chance(bytes, seed, 60);

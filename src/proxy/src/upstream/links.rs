@@ -275,3 +275,34 @@ async fn beat(heart: &mut Option<Heart>) -> bool {
         Some(_) | None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_answer_is_dead() {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let (_sender, mut connection) = Builder::new().handshake::<_, Bytes>(here).await.unwrap();
+        let mut heart = Some(Heart::new(connection.ping_pong().unwrap()));
+        let driven = tokio::spawn(connection);
+        let start = Instant::now();
+        let look = |heart: &mut Option<Heart>, seconds| {
+            heart.as_mut().unwrap().look(start + Duration::from_secs(seconds))
+        };
+        // Asked after ten seconds, dead after ten more.
+        assert!(look(&mut heart, 9) && heart.as_ref().unwrap().asked.is_none());
+        assert!(look(&mut heart, 11) && heart.as_ref().unwrap().asked.is_some());
+        assert!(look(&mut heart, 20));
+        assert!(!look(&mut heart, 21));
+        // One that answers after all is asked again later.
+        let served = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(there).await.unwrap();
+            while let Some(Ok(_)) = connection.accept().await {}
+        });
+        assert!(beat(&mut heart).await);
+        assert!(heart.as_ref().unwrap().asked.is_none() && look(&mut heart, 9));
+        served.abort();
+        driven.abort();
+    }
+}

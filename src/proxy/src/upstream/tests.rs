@@ -541,3 +541,30 @@ async fn a_connection_to_an_address_that_is_gone_takes_no_more() {
         finish(&connector, exchange).await;
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_and_one_in_use_is_not() {
+    let (listener, address) = listen().await;
+    let mut requests = serve(listener, h2::server::Builder::new(), usize::MAX);
+    let mut settings = settings(("127.0.0.1", address.port()), true);
+    settings.deadlines.pool_idle = Duration::from_millis(200);
+    let provider = Arc::new(Provider::new(settings, &Resolver::default()));
+    let connector = Connector::new();
+    let long = send(&connector, &provider, true).await;
+    let (_, to_long, _) = requests.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    // It carries a long answer.
+    let short = send(&connector, &provider, true).await;
+    let (_, to, number) = requests.recv().await.unwrap();
+    assert_eq!(number, 0);
+    answer(to);
+    finish(&connector, short).await;
+    answer(to_long);
+    finish(&connector, long).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let next = send(&connector, &provider, true).await;
+    let (_, to, number) = requests.recv().await.unwrap();
+    assert_eq!(number, 1);
+    answer(to);
+    finish(&connector, next).await;
+}

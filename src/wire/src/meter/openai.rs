@@ -129,9 +129,6 @@ fn read_choices(
     }
     reader.array(|reader| {
         seen.choice_count += 1;
-        if seen.choice_count > 1 {
-            seen.said.note_other();
-        }
         if reader.kind()? == Kind::Object { read_choice(reader, seen, text) } else { Ok(()) }
     })
 }

@@ -15,6 +15,7 @@ use super::repeat::Repeat;
 use super::text::Text;
 use super::{Options, Reasoning};
 use crate::value::{Kind, Malformed, Reader, Text as JsonText};
+use tokenroute_domain::usage::share;
 
 /// Where an answer goes on.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Resume {
     pub start: Start,
     /// How many tokens of output the client has already.
     pub delivered_tokens: u64,
+    /// How many tokens of input the request had at first. Both are one's own counts: what a provider
+    /// reports of a prompt that has the beginning of the answer in it is split in their proportion.
+    pub prompt_tokens: u64,
 }
 
 /// What an answer that goes on begins with.
@@ -48,8 +52,8 @@ pub enum Start {
 pub(super) struct Resumed {
     pub(super) identity: Identity,
     repeat: Repeat,
-    /// What its usage does not count of the output, and counts of the prompt: the text that it was given.
-    prefilled_tokens: Option<u64>,
+    /// One's own counts of the prompt and of the text that it was given with it, if it was.
+    prefilled_tokens: Option<(u64, u64)>,
     /// What the target said that was not delivered.
     pub(super) suppressed: Text,
     strip_usage: bool,
@@ -81,9 +85,11 @@ const NAMES_MAX: usize = 8;
 
 impl Resumed {
     pub(super) fn new(resume: Resume, options: &Options) -> Self {
-        let Resume { identity, start, delivered_tokens } = resume;
+        let Resume { identity, start, delivered_tokens, prompt_tokens } = resume;
         let (repeat, prefilled_tokens) = match start {
-            Start::Prefilled { trimmed } => (Repeat::perhaps(&trimmed), Some(delivered_tokens)),
+            Start::Prefilled { trimmed } => {
+                (Repeat::perhaps(&trimmed), Some((prompt_tokens, delivered_tokens)))
+            }
             Start::Afresh { delivered } => (Repeat::whole(delivered), None),
         };
         Self {
@@ -322,9 +328,10 @@ impl Resumed {
             return Ok(());
         };
         seen.usage = true;
-        if let Some(tokens) = self.prefilled_tokens {
-            let input = usage.input_total().saturating_sub(tokens);
-            let output = usage.output_total().saturating_add(tokens);
+        if let Some((prompt, delivered)) = self.prefilled_tokens {
+            let all = usage.input_total();
+            let input = share(all, prompt, delivered);
+            let output = usage.output_total().saturating_add(all.saturating_sub(input));
             let text = write_usage(input, output).into();
             seen.edits.push(Edit { range: start..reader.offset(), text });
         }

@@ -114,11 +114,9 @@ fn unescape(text: &str) -> (Piece<'static>, usize) {
     }
 }
 
-/// The character that two halves of a surrogate pair stand for, if they are such.
+/// The character that two halves of surrogate pairs stand for, if they are one pair.
 pub(crate) fn join_halves(first: u16, second: u16) -> Option<char> {
-    // Two units that are characters each would be taken for the first of them.
-    let halves = char::from_u32(u32::from(first)).is_none();
-    char::decode_utf16([first, second]).next()?.ok().filter(|_| halves)
+    char::decode_utf16([first, second]).next()?.ok()
 }
 
 /// Four hexadecimal digits.

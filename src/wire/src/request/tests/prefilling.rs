@@ -154,6 +154,12 @@ fn a_body_that_goes_on_is_not_prefilled() {
         let late = attempt(body.as_bytes(), &change, size, 20);
         assert_eq!(String::from_utf8(late.sent).unwrap(), body.replace("\"m\"", "\"up/1\""));
     }
+    let mut scanner = Scanner::new();
+    scanner.feed(body.as_bytes()).unwrap();
+    assert!(scanner.closed());
+    assert_eq!(Splicer::new(&change, &scanner).growth(), 3);
+    scanner.finish().unwrap();
+    assert!(Splicer::new(&change, &scanner).growth() > 3);
 }
 
 /// Frames of these sizes, over and over.
