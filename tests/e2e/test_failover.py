@@ -204,8 +204,8 @@ def test_row(edge, box, row, form):
     assert all(one["model"].endswith(name) and "?" not in one["path"] for one in played.seen)
     if row.waits:
         gaps = played.gaps() or [played.seconds]
-        # Timers are exact to a few milliseconds.
-        assert 0.9 * row.waits < gaps[0] < row.waits + SLACK_SECONDS
+        # A request is seen a little later than it was sent, the first one too.
+        assert 0.75 * row.waits < gaps[0] < row.waits + SLACK_SECONDS
     if row.status != 200:
         assert played.answer.status == row.status
         if row.reason:

@@ -96,7 +96,7 @@ def test_an_outage_is_not_felt_and_traffic_comes_back(edge, box):
     # Five failures open it, or the rate of them; then one probe for each cooldown, which grow.
     assert len(during) <= 20 + outage / COOLDOWN_SECONDS
     late = [at for at in during if at > began + 2]
-    assert all(after - before > 0.9 * COOLDOWN_SECONDS for before, after in zip(late, late[1:], strict=False))
+    assert all(after - before > 0.75 * COOLDOWN_SECONDS for before, after in zip(late, late[1:], strict=False))
 
 
 def test_three_failures_in_a_row_open_a_cold_target(edge, box):
@@ -133,7 +133,7 @@ def test_a_limit_is_a_cooldown_and_no_failure(edge, box):
     assert state(edge, "limited") != "open"
     until(lambda: ask(edge, "limited") == "a", "the target is used again", scaled(20) + 2)
     first, second = asked(box, "limited", "first-1")[:2]
-    assert second - first > 0.9 * scaled(20)
+    assert second - first > 0.75 * scaled(20)
 
 
 def test_a_refused_credential_benches_the_target(edge, box):
@@ -253,5 +253,5 @@ def test_a_black_hole_costs_its_deadline_a_few_times_only(start, box):
     ]))
     played = [play(gateway, box, "hole") for _ in range(IN_A_ROW_COLD + 3)]
     assert [len(one.tried) for one in played] == [2] * IN_A_ROW_COLD + [1] * 3
-    assert all(0.9 * scaled(3) < one.seconds for one in played[:IN_A_ROW_COLD])
+    assert all(0.75 * scaled(3) < one.seconds for one in played[:IN_A_ROW_COLD])
     hole.close()
