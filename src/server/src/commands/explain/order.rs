@@ -107,6 +107,7 @@ fn ask(route: &Route, outlooks: &[Outlook], tried: &[Tried], chance: u64) -> Ste
         tried,
         replayable: true,
         elapsed: Duration::ZERO,
+        waited: Duration::ZERO,
         may_retry: true,
         key: Some(chance),
         chance,
