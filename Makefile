@@ -68,6 +68,13 @@ e2e: ## The end-to-end tests: real binary, real clients, real Redis
 	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
+.PHONY: soak
+soak: ## The tests of faults at an operator's own pace: no duration is divided by ten
+	@$(TOOLS)
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
+	TOKENROUTE_TEST_SCALE=1 python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) \
+		tests/e2e/test_failover*.py tests/e2e/test_recovery.py tests/e2e/test_drain.py tests/e2e/test_upgrade.py
+
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_SECONDS (600)
 	@tests/packages.sh cmake
