@@ -18,6 +18,8 @@ use super::sockets::{NAMES, PREDECESSOR, READY, Sockets};
 
 /// For a successor to serve: it opens the database, which may have to be migrated.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long one that says that it serves must have lived on to be believed.
+const SETTLED: Duration = Duration::from_millis(100);
 /// The first number of an inherited descriptor, by systemd's protocol.
 const FIRST: RawFd = 3;
 /// The longest reason that is read.
@@ -86,8 +88,12 @@ impl Successor {
         let Some(mut child) = self.child.take() else {
             return Err("it was ended".to_owned());
         };
-        if read.is_ok() && said == READY && matches!(child.try_wait(), Ok(None)) {
-            return Ok(child.id());
+        if read.is_ok() && said == READY {
+            // One whose end closed its word is not gone yet.
+            tokio::time::sleep(SETTLED).await;
+            if matches!(child.try_wait(), Ok(None)) {
+                return Ok(child.id());
+            }
         }
         let end = end(&mut child);
         Err(if said.is_empty() || said == READY { end } else { said.trim_end().to_owned() })
