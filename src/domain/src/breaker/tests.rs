@@ -58,6 +58,15 @@ fn half_of_twenty_results_open_it_and_old_ones_do_not_count() {
 }
 
 #[test]
+fn what_was_before_a_good_trial_is_settled() {
+    let mut breaker = Breaker::default();
+    while fail(&mut breaker, at(1)).is_none() {}
+    assert_eq!(breaker.failing_permille(at(6)), 1_000);
+    assert_eq!(succeed(&mut breaker, at(6)), Some(Change::Closed));
+    assert_eq!(breaker.failing_permille(at(6)), 0);
+}
+
+#[test]
 fn a_trial_that_met_the_callers_own_fault_is_free_again() {
     for own in [Failure::Request, Failure::ContextLength, Failure::ContentPolicy, Failure::Stale] {
         let mut breaker = Breaker::default();
@@ -197,7 +206,6 @@ fn a_target_that_stayed_well_begins_again_with_the_first_time_off() {
         now = now.plus(off);
     }
     assert_eq!(succeed(&mut breaker, now), Some(Change::Closed));
-    assert_eq!(breaker.failing_permille(now), 0, "what was before is settled");
     // It is well only for a moment.
     now = now.plus(Duration::from_secs(29));
     succeed(&mut breaker, now);
