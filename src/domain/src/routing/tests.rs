@@ -495,7 +495,7 @@ proptest! {
         }
     }
 
-    /// Pearson's test of the shares that weights get, passed by all but one in ten million draws that are fair.
+    /// Pearson's test of the shares that weights get: all but one in ten million fair draws pass.
     #[test]
     fn weights_are_shares_by_chance(
         weights in proptest::collection::vec(1_u32..9, 6),
