@@ -253,9 +253,7 @@ impl Breaker {
     /// The attempt has ended without a word about the target: if it was the trial, another one may go.
     pub fn abandoned(&mut self, permit: Permit, _now: Tick) {
         match &mut self.state {
-            State::HalfOpen { trial } if permit.epoch == self.epoch && *trial == permit.trial => {
-                *trial = None;
-            }
+            State::HalfOpen { trial } if *trial == permit.trial => *trial = None,
             State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => {}
         }
     }

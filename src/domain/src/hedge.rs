@@ -133,14 +133,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_is_at_most_a_quarter_too_long(micros in 1_024_u64..1 << 29, bytes in 0_u64..1 << 30) {
+        fn a_quantile_is_at_most_a_quarter_too_long(
+            micros in 1_024_u64..1 << 29,
+            bytes in 0_u64..1 << 30,
+        ) {
             let mut latencies = Latencies::default();
             for _ in 0..TIMES_MIN {
                 prop_assert_eq!(latencies.quantile(bytes, 950), None);
                 latencies.observe(bytes, micros);
             }
-            let learned = u64::try_from(latencies.quantile(bytes, 950).unwrap().as_micros()).unwrap();
-            prop_assert!(learned > micros && learned <= micros + micros / 4 + 1, "{micros} {learned}");
+            let learned = latencies.quantile(bytes, 950).unwrap();
+            let micros = Duration::from_micros(micros);
+            let bound = micros * 5 / 4 + Duration::from_micros(1);
+            prop_assert!(learned > micros && learned <= bound, "{micros:?} {learned:?}");
         }
 
         #[test]
@@ -162,7 +167,37 @@ mod tests {
         (0..100).for_each(|_| latencies.observe(1 << 20, 900_000));
         assert!(latencies.quantile(100, 950) < Some(Duration::from_millis(13)));
         assert!(latencies.quantile(1 << 20, 950) > Some(Duration::from_millis(800)));
-        (0..3_000).for_each(|_| latencies.observe(100, 80_000));
+        (0..400).for_each(|_| latencies.observe(100, 10_000));
+        (0..1_400).for_each(|_| latencies.observe(100, 80_000));
         assert!(latencies.quantile(100, 100) > Some(Duration::from_millis(70)));
+    }
+
+    #[test]
+    fn sizes_are_apart_by_a_factor_of_four() {
+        let mut learned = Latencies::default();
+        (0..TIMES_MIN).for_each(|_| learned.observe(4 << 10, 10_000));
+        let known = |bytes: u64| learned.quantile(bytes, 950).is_some();
+        assert_eq!([4 << 10, (16 << 10) - 1].map(known), [true; 2]);
+        assert_eq!([0, (4 << 10) - 1, 16 << 10, u64::MAX].map(known), [false; 4]);
+    }
+
+    #[test]
+    fn the_mean_begins_with_the_first_time_and_follows() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.mean_micros(), 0);
+        latencies.observe(100, 80_000);
+        assert_eq!(latencies.mean_micros(), 80_000);
+        latencies.observe(1 << 20, 160_000);
+        assert_eq!(latencies.mean_micros(), 90_000);
+        (0..100).for_each(|_| latencies.observe(100, 16_000));
+        assert!(latencies.mean_micros().abs_diff(16_000) < 10);
+    }
+
+    #[test]
+    fn calls_that_take_nothing_save_up_a_few_hedges_and_no_more() {
+        let mut share = Share::default();
+        assert!(!share.take());
+        (0..100_000).for_each(|_| share.call(500));
+        assert_eq!((0..100).filter(|_| share.take()).count(), 10);
     }
 }

@@ -42,8 +42,39 @@ fn half_of_twenty_results_open_it_and_old_ones_do_not_count() {
             if turn % 2 == 0 { succeed(breaker, now) } else { fail(breaker, now) }
         })
     };
-    assert!(alternate(&mut Breaker::default(), 1_000, 100).is_some());
-    assert!(alternate(&mut Breaker::default(), 1_000, 2_000).is_none());
+    assert!(alternate(&mut Breaker::default(), 100_000, 100).is_some());
+    assert!(alternate(&mut Breaker::default(), 100_000, 2_000).is_none());
+    // What came in a burst is forgotten as well, though nothing has come since.
+    let mut breaker = Breaker::default();
+    for _ in 0..9 {
+        assert_eq!(succeed(&mut breaker, at(100)), None);
+        assert_eq!(fail(&mut breaker, at(100)), None);
+    }
+    succeed(&mut breaker, at(100));
+    assert_eq!(breaker.failing_permille(at(109)), 9_000 / 19);
+    assert_eq!(breaker.failing_permille(at(110)), 0);
+    assert_eq!(fail(&mut breaker, at(115)), None);
+    assert_eq!(breaker.failing_permille(at(115)), 1_000);
+}
+
+#[test]
+fn what_was_before_a_good_trial_is_settled() {
+    let mut breaker = Breaker::default();
+    while fail(&mut breaker, at(1)).is_none() {}
+    assert_eq!(breaker.failing_permille(at(6)), 1_000);
+    assert_eq!(succeed(&mut breaker, at(6)), Some(Change::Closed));
+    assert_eq!(breaker.failing_permille(at(6)), 0);
+}
+
+#[test]
+fn a_trial_that_met_the_callers_own_fault_is_free_again() {
+    for own in [Failure::Request, Failure::ContextLength, Failure::ContentPolicy, Failure::Stale] {
+        let mut breaker = Breaker::default();
+        while fail(&mut breaker, at(1)).is_none() {}
+        let trial = breaker.admit(at(6)).unwrap();
+        assert_eq!(breaker.failed(trial, own, None, (at(6), 0)), None);
+        assert!(breaker.admit(at(6)).is_some_and(|trial| trial.is_probe()), "{own:?}");
+    }
 }
 
 #[test]
@@ -109,7 +140,6 @@ fn a_trial_is_one_call_and_decides() {
     let trial = breaker.admit(at(16)).unwrap();
     assert_eq!(breaker.succeeded(trial, at(16)), Some(Change::Closed));
     assert_eq!(breaker.standing(at(16)), Standing::Closed);
-    assert_eq!(breaker.failing_permille(at(16)), 0);
 }
 
 #[test]
@@ -175,6 +205,13 @@ fn a_target_that_stayed_well_begins_again_with_the_first_time_off() {
         assert_eq!(off.as_secs(), expected);
         now = now.plus(off);
     }
+    assert_eq!(succeed(&mut breaker, now), Some(Change::Closed));
+    // It is well only for a moment.
+    now = now.plus(Duration::from_secs(29));
+    succeed(&mut breaker, now);
+    let change = std::iter::from_fn(|| Some(fail(&mut breaker, now))).find_map(|one| one);
+    assert_eq!(change.unwrap().off(), OFF_MAX);
+    now = now.plus(OFF_MAX);
     succeed(&mut breaker, now);
     now = now.plus(STEADY);
     succeed(&mut breaker, now);

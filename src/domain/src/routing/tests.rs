@@ -144,6 +144,16 @@ fn a_longer_context_is_looked_for() {
     assert_eq!(place(next(&route, &walk(&last), &|_| WELL)), Some((2, Why::Fallback)));
     let last = [tried(2, Failure::ContextLength)];
     assert_eq!(place(next(&route, &walk(&last), &|_| WELL)), None);
+    // One that holds as much is not larger; and of one that nobody knows any other that is known may be.
+    route.targets[1].context_tokens = Some(128_000);
+    assert_eq!(place(next(&route, &walk(&last), &|_| WELL)), None);
+    route.targets[2].context_tokens = None;
+    let last = [tried(2, Failure::ContextLength), tried(0, Failure::ContextLength)];
+    assert_eq!(
+        place(next(&route, &walk(&last[..1]), &|_| WELL)).map(|step| step.1),
+        Some(Why::Fallback)
+    );
+    assert_eq!(place(next(&route, &walk(&last), &|_| WELL)), Some((1, Why::Fallback)));
 }
 
 #[test]
@@ -158,6 +168,8 @@ fn a_lone_target_that_keeps_failing_is_asked_twice() {
         assert!(wait >= RETRY_AFTER / 2 && wait <= RETRY_AFTER * 3 / 2);
     }
     assert_eq!(place(next(&one, &walk(&failed), &|_| WELL)), None);
+    let unread = [tried(0, Failure::Stale), failed[0]];
+    assert_eq!(place(next(&one, &walk(&unread), &|_| WELL)), Some((0, Why::Retry)));
     let full = Walk { may_retry: false, ..walk(&failed[..1]) };
     assert_eq!(place(next(&one, &full, &|_| WELL)), None, "the edge has no room for repeats");
     assert_eq!(place(next(&one, &walk(&failed[..1]), &|_| off(5))), None, "it is off by now");
@@ -288,8 +300,7 @@ fn when_to_come_back_is_told_only_where_that_would_help() {
     );
     assert_eq!(told(&[limited(7), tried(1, Failure::Connect)], &|_| off(9)), Some(7));
     // The budget is used up, and another target would take the call.
-    let failed = [tried(0, Failure::Server); 3];
-    assert_eq!(told(&failed, &|_| WELL), None);
+    assert_eq!(told(&[limited(7); 3], &|_| WELL), None);
     // Nobody knows when.
     let never = Outlook { standing: Standing::Open { left: Duration::MAX }, ..WELL };
     assert_eq!(told(&[tried(0, Failure::Connect)], &|_| never), None);
@@ -484,7 +495,7 @@ proptest! {
         }
     }
 
-    /// Pearson's test of the shares that weights get, passed by all but one in ten million draws that are fair.
+    /// Pearson's test of the shares that weights get: all but one in ten million fair draws pass.
     #[test]
     fn weights_are_shares_by_chance(
         weights in proptest::collection::vec(1_u32..9, 6),
