@@ -112,12 +112,10 @@ impl<'a> Attempts<'a> {
 
     /// No target is left: the last failure is the answer, or that none takes calls.
     fn give_up(&self, fault: Option<Fault>, step: Step) -> Fault {
-        let left = match step {
+        let soonest = match step {
             Step::GiveUp { retry_after } => retry_after,
             Step::Try { .. } => None,
         };
-        let told = self.tried.iter().filter_map(|tried| tried.retry_after).min();
-        let soonest = told.into_iter().chain(left).min();
         match fault {
             Some(Fault::Rejected(failure, mut rejection)) => {
                 rejection.retry_after = soonest.or(rejection.retry_after);

@@ -59,6 +59,10 @@ impl Attempts<'_> {
                 &[Start::Afresh]
             };
             for start in starts {
+                let walk = self.walk(call, request, (since.elapsed(), None));
+                if !routing::within_budget(self.context.route, &walk) {
+                    break;
+                }
                 let Some(ticket) = self.context.admit(place) else { break };
                 let resumption = Some(self.resumption_from(*start, request, resume));
                 let ask = Ask { place, why: Why::Continue, pooled: true, resumption };
