@@ -119,6 +119,16 @@ def test_a_stream_without_done_is_given_one(shared, provider):
     assert shared.record(through.header("x-request-id"))["outcome"] == "answered"
 
 
+def test_what_cannot_be_read_passes_as_it_comes(shared, provider):
+    """A compressed stream is not held until it is whole, as other bodies that are no events are."""
+    with raw.Connection(shared.address) as connection:
+        connection.send(shared.request(chat("box/gzip+sse-40x50ms+tag-early", stream=True)))
+        assert connection.read_head().header("content-encoding") == "gzip"
+        assert connection.read_chunk()
+        seen = [one for one in provider.observed() if "tag-early" in (one["model"] or "")]
+        assert [one["end"] for one in seen] == ["open"]
+
+
 def test_an_event_that_is_no_json_is_left_out(shared, provider):
     through, plain = both(shared, provider, "garbage-at-3+words-9", **WITH_USAGE)
     events = plain.body.split(b"\n\n")

@@ -30,6 +30,17 @@ const BLANK_LINE: &[u8] = b"\n\n";
 /// How long a provider that has finished its answer may take to say so.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Events, which are judged one by one.
+    Events,
+    /// One document, of which nobody can use a part.
+    Whole,
+    /// What cannot be read here, such as compressed events: it passes as it comes.
+    Raw,
+}
+
 /// An answer being read.
 pub(crate) struct Leg {
     pub(crate) exchange: Exchange,
@@ -62,18 +73,18 @@ impl Leg {
     /// An answer whose head has been read.
     pub(crate) fn new(
         exchange: Exchange,
-        (events, sent_at): (bool, Instant),
+        (form, sent_at): (Form, Instant),
         deadlines: Deadlines,
     ) -> Self {
         Self {
             exchange,
             ticket: None,
             deadlines,
-            scanner: events.then(sse::Scanner::new),
+            scanner: (form == Form::Events).then(sse::Scanner::new),
             held: Vec::new(),
             held_bytes: 0,
             out: Vec::new(),
-            speaking: false,
+            speaking: form == Form::Raw,
             over: false,
             ended: false,
             failed: None,

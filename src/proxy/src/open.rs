@@ -15,7 +15,7 @@ use tokenroute_wire::request::{Change, Flag, Options, Prefill, Splicer};
 
 use crate::account::{Part, Start};
 use crate::clock;
-use crate::leg::Leg;
+use crate::leg::{Form, Leg};
 use crate::reply::{Fault, Rejection};
 use crate::request::Request;
 use crate::snapshot::{Deadlines, Provider, Snapshot};
@@ -196,7 +196,7 @@ async fn read(
         delivered_tokens,
         prompt_tokens,
     };
-    let mut leg = Leg::new(exchange, (is_event_stream(&head), sent_at), deadlines);
+    let mut leg = Leg::new(exchange, (form_of(&head), sent_at), deadlines);
     until_spoken(&mut leg, &mut part.meter).await.map_err(|failure| {
         // What the provider says of its failure is kept for the client, if no other target answers.
         let said = leg.take_error().filter(|_| failure == Failure::ErrorEvent);
@@ -244,13 +244,17 @@ const fn streams(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
 }
 
-fn is_event_stream(head: &ResponseHeader) -> bool {
+fn form_of(head: &ResponseHeader) -> Form {
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let prefix = kind.get(..EVENT_STREAM.len()).unwrap_or_default();
-    // A compressed stream cannot be read here; it passes raw.
-    prefix.eq_ignore_ascii_case(EVENT_STREAM)
-        && head.headers.get(header::CONTENT_ENCODING).is_none_or(plain)
+    if !prefix.eq_ignore_ascii_case(EVENT_STREAM) {
+        Form::Whole
+    } else if head.headers.get(header::CONTENT_ENCODING).is_none_or(plain) {
+        Form::Events
+    } else {
+        Form::Raw
+    }
 }
 
 /// What a status means for the attempt; `None` is a good answer.
