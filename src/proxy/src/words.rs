@@ -334,8 +334,8 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
 /// What a client reads of a failure, if no target gave an answer.
 pub(crate) const fn of_failure(failure: Failure) -> Words {
     match failure {
-        Failure::Resolve | Failure::Connect | Failure::Stale => UPSTREAM_UNREACHABLE,
-        Failure::Reset | Failure::Cut => UPSTREAM_RESET,
+        Failure::Resolve | Failure::Connect => UPSTREAM_UNREACHABLE,
+        Failure::Stale | Failure::Reset | Failure::Cut => UPSTREAM_RESET,
         Failure::HeadTimeout | Failure::FirstTokenTimeout | Failure::Stall => UPSTREAM_TIMEOUT,
         Failure::Protocol | Failure::Garbage | Failure::Diverged => UPSTREAM_PROTOCOL,
         Failure::Credential => PROVIDER_AUTH,

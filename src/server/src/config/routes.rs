@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokenroute_domain::catalog::{
     Catalog, Listed, ProviderIndex, Route, Target, TargetSlot, is_model_name,
 };
-use tokenroute_domain::routing::Policy;
+use tokenroute_domain::routing::{Policy, TARGETS_MAX};
 
 use super::check::{Checker, bounds};
 use super::file::{self, File};
@@ -16,8 +16,6 @@ use super::providers::{Checked, TOKENS_MAX};
 
 /// Most routes in a file.
 const ROUTES_MAX: usize = 10_000;
-/// Most targets of a route.
-const TARGETS_MAX: usize = 64;
 /// Greatest weight of a target.
 const WEIGHT_MAX: u64 = 10_000;
 /// Greatest rank of a target.
