@@ -33,7 +33,6 @@ impl Attempts<'_> {
         let Some(mut request) = call.request.take() else { return Ok(None) };
         let resumed = Box::pin(self.go_on(session, call, (&mut request, since), &resume)).await;
         call.request = Some(request);
-        call.recovered(matches!(&resumed, Ok(Some(_))));
         resumed
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_http::ResponseHeader;
@@ -50,7 +51,7 @@ pub(crate) async fn run(
             Err(fault) => return Err(fault),
         };
         call.broke(failure);
-        let told = leg.take_error();
+        let told = leg.take_error().and_then(|event| fit_to_tell(&leg, &event));
         if let Some(ticket) = &mut leg.ticket {
             ticket.failed(failure, None);
         }
@@ -58,12 +59,20 @@ pub(crate) async fn run(
         // What the target still does is for nobody.
         drop(leg);
         let next = if overdue { None } else { attempts.resume(session, call, failure).await? };
+        call.recovered(next.is_some());
         let Some(next) = next else {
             return Err(told.map_or(Fault::Cut(failure), Fault::Told));
         };
         leg = next.leg;
         call.commit(next.part);
     }
+}
+
+/// A provider's own event about its failure, as a client may read it: whole, and without our secret.
+fn fit_to_tell(leg: &Leg, event: &[u8]) -> Option<Bytes> {
+    let leaks = leg.exchange.provider().leaks_credential(event);
+    // The provider may have gone before the blank line, without which nobody reads the event.
+    (!leaks).then(|| [event, b"\n\n"].concat().into())
 }
 
 struct Relay {
