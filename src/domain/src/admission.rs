@@ -112,7 +112,13 @@ mod tests {
 
     fn key(funding: Funding, expires: Option<Timestamp>) -> ApiKey {
         let now = Timestamp(0);
-        ApiKey { id: KeyId::new(now, 1), account: AccountId::new(now, 1), funding, expires }
+        ApiKey {
+            id: KeyId::new(now, 1),
+            account: AccountId::new(now, 1),
+            funding,
+            expires,
+            terms: Arc::default(),
+        }
     }
 
     #[test]

@@ -55,6 +55,10 @@ id!(
     /// Who pays.
     AccountId, "acc_"
 );
+id!(
+    /// One run of an edge, from its start to its end: a process that is started anew is another one.
+    NodeId, "node_"
+);
 
 #[cfg(test)]
 mod tests {

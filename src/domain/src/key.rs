@@ -13,6 +13,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::id::{AccountId, KeyId};
+use crate::limit::Limits;
+use crate::pool::Ceiling;
 use crate::time::Timestamp;
 
 /// What every key starts with.
@@ -193,6 +195,27 @@ pub struct ApiKey {
     pub funding: Funding,
     /// When it stops working, if ever.
     pub expires: Option<Timestamp>,
+    /// What it may do.
+    pub terms: Arc<Terms>,
+}
+
+/// What a key may do, beyond what everybody may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How much may be spent with it.
+    pub ceilings: Vec<Ceiling>,
+    /// The models that may be asked for, as names or as `prefix/*`; `None` is all.
+    pub models: Option<Vec<Arc<str>>>,
+    /// The providers that may answer, by name; `None` is all.
+    pub providers: Option<Vec<Arc<str>>>,
+    /// Its own limits.
+    pub limits: Limits,
+    /// The tier that says what its limits leave open.
+    pub tier: Option<Arc<str>>,
+    /// The account's own limits, which all its keys share.
+    pub account_limits: Limits,
+    /// The tier that says what the account's limits leave open.
+    pub account_tier: Option<Arc<str>>,
 }
 
 /// A known key, shared by all calls that present it.

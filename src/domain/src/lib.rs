@@ -4,12 +4,16 @@
 //! time and chance are arguments. It knows neither JSON nor HTTP. `tests/tidy.rs` holds this.
 
 pub mod admission;
+pub mod allotment;
 pub mod breaker;
 pub mod catalog;
 pub mod hedge;
 pub mod id;
+pub mod journal;
 pub mod key;
+pub mod limit;
 pub mod money;
+pub mod pool;
 pub mod record;
 pub mod routing;
 pub mod time;

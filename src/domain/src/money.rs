@@ -12,6 +12,10 @@ pub struct NanoUsd(pub i64);
 /// Nano-USD in one USD.
 pub const NANO_PER_USD: i64 = 1_000_000_000;
 
+/// The most that an account can hold: 9 million USD. Redis compares amounts as doubles, which are exact
+/// below 2^53.
+pub const ACCOUNT_MAX: NanoUsd = NanoUsd(9_000_000 * NANO_PER_USD);
+
 /// Units that a [`Rate`] is quoted for.
 const RATE_UNITS: i128 = 1_000_000;
 
@@ -25,6 +29,28 @@ impl NanoUsd {
             Some(sum) => Some(Self(sum)),
             None => None,
         }
+    }
+
+    /// The largest amount there is.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// The sum, at most what can be represented. Accounts hold far less ([`ACCOUNT_MAX`]), so the
+    /// bound is met only by wants, never by balances.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference, at least what can be represented.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// This amount, or nothing if it is negative.
+    #[must_use]
+    pub const fn at_least_zero(self) -> Self {
+        if self.0 < 0 { Self::ZERO } else { self }
     }
 }
 

@@ -143,6 +143,11 @@ pub struct Record {
     pub usage_source: UsageSource,
     /// What the call cost, in nano-USD.
     pub cost: NanoUsd,
+    /// What the account was charged of the cost, in nano-USD: nothing if it is unmetered, and never more
+    /// than its hold and what else was free.
+    pub charge: NanoUsd,
+    /// The version of the price that the first target's part was reckoned by, where it has one.
+    pub price_version: Option<Arc<str>>,
     /// What the house bears of it, in nano-USD; not in `cost`.
     pub house_cost: NanoUsd,
     /// From the head of the request to the end of the answer, in microseconds.

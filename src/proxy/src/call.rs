@@ -195,6 +195,8 @@ impl Call {
             usage: Usage::default(),
             usage_source: UsageSource::None,
             cost: NanoUsd::ZERO,
+            charge: NanoUsd::ZERO,
+            price_version: None,
             house_cost: NanoUsd::ZERO,
             latency_micros: micros(self.clock),
             first_token_micros: self.first_token_micros,

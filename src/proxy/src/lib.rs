@@ -8,6 +8,7 @@
 mod accept;
 mod account;
 pub mod admin;
+pub mod bank;
 mod call;
 pub mod clock;
 pub mod connections;

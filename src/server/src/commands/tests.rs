@@ -181,6 +181,8 @@ fn record(number: u32) -> Record {
         usage: Usage { input: 7, output: number.into(), ..Usage::default() },
         usage_source: UsageSource::Provider,
         cost: NanoUsd(1_500),
+        charge: NanoUsd::ZERO,
+        price_version: None,
         house_cost: NanoUsd::ZERO,
         latency_micros: 1_234_567,
         first_token_micros: Some(9_000),

@@ -104,6 +104,7 @@ mod tests {
             account: AccountId::new(T0, 2),
             funding: Funding::Unmetered,
             expires: None,
+            terms: Arc::default(),
         })
     }
 

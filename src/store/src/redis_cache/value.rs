@@ -74,6 +74,7 @@ fn read_key(bytes: &[u8], hash: &KeyHash) -> Option<Fetched> {
         account: AccountId::parse(&text.account)?,
         funding: Funding::parse(&text.funding)?,
         expires: text.expires.map(Timestamp),
+        terms: Arc::default(),
     };
     Some(Fetched::Key(Arc::new(key), Timestamp(text.confirmed)))
 }
@@ -118,6 +119,7 @@ mod tests {
             account: AccountId::new(Timestamp(1_000_000), 8),
             funding: Funding::Prepaid,
             expires: Some(Timestamp(99)),
+            terms: Arc::default(),
         }
     }
 

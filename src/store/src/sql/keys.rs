@@ -223,6 +223,7 @@ fn api_key(row: &SqliteRow) -> Result<ApiKey, Error> {
         account: AccountId::parse(&account).ok_or(Error::unreadable("api_keys.account"))?,
         funding: Funding::parse(&funding).ok_or(Error::unreadable("accounts.funding"))?,
         expires: optional_time(row, "expires")?,
+        terms: std::sync::Arc::default(),
     })
 }
 

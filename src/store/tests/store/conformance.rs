@@ -42,6 +42,7 @@ async fn a_key_is_found_by_its_whole_hash(database: &Database) {
         account: account(),
         funding: Funding::Prepaid,
         expires: Some(after(60)),
+        terms: std::sync::Arc::default(),
     };
     assert_eq!(database.find_key(&hash(1)).await.unwrap(), Some(found));
     let mut nearly = hash(1);
@@ -170,6 +171,8 @@ async fn a_record_reads_back_as_it_was_written(database: &Database) {
         usage: Usage::default(),
         usage_source: UsageSource::None,
         cost: NanoUsd(-1),
+        charge: NanoUsd::ZERO,
+        price_version: None,
         house_cost: NanoUsd(i64::MAX),
         first_token_micros: None,
         ..record(2)

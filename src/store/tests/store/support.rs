@@ -119,6 +119,8 @@ pub(crate) fn record(number: u128) -> Record {
         usage: Usage { input: 3, output: 5, output_image: 10, ..Usage::default() },
         usage_source: UsageSource::Provider,
         cost: NanoUsd(77),
+        charge: NanoUsd::ZERO,
+        price_version: None,
         house_cost: NanoUsd(8),
         latency_micros: 5678,
         first_token_micros: Some(910),
