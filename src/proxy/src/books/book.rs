@@ -158,11 +158,7 @@ impl Book {
     }
 
     /// Places a hold if the loan covers it; tells whether the loan now runs low.
-    pub(super) fn place(
-        &self,
-        claim: &Claim,
-        now: Tick,
-    ) -> Result<(allotment::Hold, bool), Short> {
+    pub(super) fn place(&self, claim: &Claim, now: Tick) -> Result<(allotment::Hold, bool), Short> {
         let mut state = self.lock();
         if state.closed {
             return Err(Short::Lease);

@@ -97,7 +97,8 @@ pub(crate) struct Claim {
 impl Claim {
     /// A claim of `amount` under the ceilings of `key` that are in force now.
     pub(crate) fn new(key: &ApiKey, amount: NanoUsd, now: Timestamp) -> Self {
-        let of = |id: KeyId| key.terms.ceilings.iter().map(move |one| (one.purse(id, now), one.limit));
+        let of =
+            |id: KeyId| key.terms.ceilings.iter().map(move |one| (one.purse(id, now), one.limit));
         Self { amount, ceilings: of(key.id).collect() }
     }
 }

@@ -15,8 +15,8 @@ use tokio::runtime;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::book::{Book, Sending};
 use super::Books;
+use super::book::{Book, Sending};
 use crate::bank::{Banked, Unavailable};
 use crate::clock;
 
