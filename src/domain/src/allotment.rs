@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::key::Funding;
 use crate::money::NanoUsd;
-use crate::pool::{Granted, PurseId, PurseWant, Reply, Want};
+use crate::pool::{Granted, Others, PurseId, PurseWant, Reply, Want};
 use crate::time::Tick;
 
 /// Of a lease's time, how much the edge uses, in percent: it stops well before the pool takes back.
@@ -56,9 +56,9 @@ pub struct Share {
     held: NanoUsd,
     /// What ended calls were charged that the pool may not know of yet.
     owed: NanoUsd,
-    /// What the pool said last: what is left for anybody, and what others have spare.
+    /// What the pool said last: what is left for anybody, and what others have.
     free: NanoUsd,
-    spare: NanoUsd,
+    others: Others,
 }
 
 impl Share {
@@ -77,9 +77,9 @@ impl Share {
         self.free
     }
 
-    /// What others had and did not use when the pool was last heard of.
-    pub const fn spare(&self) -> NanoUsd {
-        self.spare
+    /// What others had when the pool was last heard of.
+    pub const fn others(&self) -> &Others {
+        &self.others
     }
 
     const fn is_idle(&self) -> bool {
@@ -99,7 +99,7 @@ impl Share {
     fn granted(&mut self, granted: Granted, sent: NanoUsd) {
         self.loan = granted.loan;
         self.owed = self.owed.minus(sent).at_least_zero();
-        (self.free, self.spare) = (granted.free, granted.spare);
+        (self.free, self.others) = (granted.free, granted.others);
     }
 }
 
@@ -152,7 +152,7 @@ impl Allotment {
             held: NanoUsd::ZERO,
             owed: NanoUsd::ZERO,
             free: NanoUsd::ZERO,
-            spare: NanoUsd::ZERO,
+            others: Others { lent: NanoUsd::ZERO, spare: NanoUsd::ZERO, silent: Duration::ZERO },
         };
         Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0) }
     }

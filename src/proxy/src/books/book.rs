@@ -9,7 +9,7 @@ use tokenroute_domain::id::{AccountId, NodeId};
 use tokenroute_domain::journal::{Due, Ended};
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::pool::{Exchange, PurseId, Settlement};
+use tokenroute_domain::pool::{Exchange, Others, PurseId, Settlement};
 use tokenroute_domain::time::Tick;
 use tokio::sync::oneshot;
 
@@ -104,9 +104,23 @@ impl Pace {
 struct Waiter {
     claim: Claim,
     answer: oneshot::Sender<Result<allotment::Hold, Denied>>,
-    since: Tick,
-    /// The bank was asked with it.
-    asked: bool,
+    /// When the bank was first asked with it.
+    asked: Option<Tick>,
+}
+
+impl Waiter {
+    fn ask(&mut self, now: Tick) {
+        self.asked.get_or_insert(now);
+    }
+
+    /// Whether others may still give something back: they have not all been heard of since the bank was
+    /// first asked, or they have told of something that they do not use; and there is time.
+    fn hopes(&self, others: &Others, now: Tick) -> bool {
+        let asked = self.asked.unwrap_or(now);
+        let heard = others.silent < now.since(asked);
+        let none = others.lent == NanoUsd::ZERO || (heard && others.spare == NanoUsd::ZERO);
+        !none && now.since(asked) < RECALL_WAIT
+    }
 }
 
 /// An exchange that is on its way, and what its answer means.
@@ -190,14 +204,13 @@ impl Book {
         &self,
         claim: Claim,
         answer: oneshot::Sender<Result<allotment::Hold, Denied>>,
-        now: Tick,
     ) {
         let mut state = self.lock();
         if state.closed {
             // Whoever waits reads that nobody answers.
             return;
         }
-        state.waiting.push_back(Waiter { claim, answer, since: now, asked: false });
+        state.waiting.push_back(Waiter { claim, answer, asked: None });
     }
 
     /// Takes a call that is over, to be told.
@@ -265,7 +278,7 @@ impl Book {
         };
         state.ahead = part(None);
         let (want, purses) = state.allotment.wants(demand, part, &sent);
-        state.waiting.iter_mut().for_each(|waiter| waiter.asked = true);
+        state.waiting.iter_mut().for_each(|waiter| waiter.ask(now));
         state.exchanged = now;
         (state.low, state.recalled) = (false, false);
         let funding = state.allotment.funding();
@@ -354,26 +367,26 @@ impl State {
                 continue;
             }
             let placed = self.allotment.place(waiter.claim.amount, &waiter.claim.ceilings, now);
-            let spare = match &placed {
-                Ok(_) => NanoUsd::ZERO,
-                Err(Short::Ceiling(id, _)) => {
-                    self.allotment.purse(*id).map_or(NanoUsd::ZERO, |share| share.spare())
-                }
-                Err(Short::Money(_) | Short::Lease) => self.allotment.money().spare(),
+            let share = match &placed {
+                Err(Short::Ceiling(id, _)) => self.allotment.purse(*id),
+                Ok(_) | Err(Short::Money(_) | Short::Lease) => Some(self.allotment.money()),
             };
-            let patient = now.since(waiter.since) < RECALL_WAIT;
+            let others = share.map(|share| *share.others()).unwrap_or_default();
+            let more = waiter.hopes(&others, now);
             match placed {
                 Ok(hold) => {
                     if let Err(Ok(hold)) = waiter.answer.send(Ok(hold)) {
                         let _nothing = self.allotment.settle(hold, NanoUsd::ZERO);
                     }
                 }
-                Err(_) if !waiter.asked || recovering => still.push_back(waiter),
-                Err(_) if spare > NanoUsd::ZERO && patient => {
+                Err(_) if waiter.asked.is_none() || recovering => still.push_back(waiter),
+                Err(_) if more => {
                     recall = true;
                     still.push_back(waiter);
                 }
                 Err(short) => {
+                    // What was lent for it is of use to others.
+                    self.recalled = true;
                     let _gone = waiter.answer.send(Err(short.into()));
                 }
             }

@@ -204,7 +204,7 @@ impl Books {
         let _place = WaitingRoom::enter(&self.0).ok_or(Denied::Unavailable)?;
         self.0.counts.waited.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        book.enqueue(claim.clone(), answer, clock::tick());
+        book.enqueue(claim.clone(), answer);
         self.0.wake.notify_one();
         match timeout(WAIT_MAX, answered).await {
             Ok(Ok(Ok(hold))) => Ok(self.held(book, hold)),
