@@ -21,4 +21,3 @@ mod redis_server;
 mod sqlite;
 mod support;
 mod two_edges;
-mod writer;
