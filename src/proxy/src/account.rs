@@ -2,8 +2,9 @@
 //! rate of the target that delivered it; the house bears what had to be done twice.
 
 use std::cell::LazyCell;
+use std::sync::Arc;
 
-use tokenroute_domain::money::{NanoUsd, Price};
+use tokenroute_domain::money::{Billing, NanoUsd, Price, ServiceTier};
 use tokenroute_domain::record::Record;
 use tokenroute_domain::usage::{self, Usage, UsageSource};
 use tokenroute_wire::meter::Meter;
@@ -24,7 +25,9 @@ pub(crate) enum Start {
 pub(crate) struct Part {
     /// Which of the record's attempts.
     pub(crate) attempt: usize,
-    pub(crate) price: Option<Price>,
+    pub(crate) price: Option<Arc<Price>>,
+    /// The service tier that the request names.
+    pub(crate) asked_tier: Option<ServiceTier>,
     pub(crate) meter: Meter,
     pub(crate) start: Start,
     /// Our own count of the output that the client had before it, and of the prompt.
@@ -191,10 +194,12 @@ impl Part {
 /// the caller's once, with the first part, and the house's for every further request.
 fn note(record: &mut Record, part: &Part, (caller, house): (Option<&Usage>, Option<&Usage>)) {
     let charge = |usage: Option<&Usage>, request: bool| {
-        let (Some(price), Some(usage)) = (part.price, usage) else { return NanoUsd::ZERO };
-        let fee = if request { price.request } else { NanoUsd::ZERO };
+        let (Some(price), Some(usage)) = (&part.price, usage) else { return NanoUsd::ZERO };
+        let input_tokens = record.usage.input_total().max(usage.input_total());
+        let tier = ServiceTier::charged(part.asked_tier, part.meter.service_tier());
+        let billing = Billing { tier, input_tokens, request };
         // A charge beyond what an account can hold is kept at that bound, not lost.
-        Price { request: fee, ..price }.charge(usage).unwrap_or(NanoUsd(i64::MAX))
+        price.charge_part(usage, &billing).unwrap_or(NanoUsd::MAX)
     };
     let cost = charge(caller, house.is_none());
     let house_cost = charge(house, true);

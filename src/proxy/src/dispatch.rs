@@ -12,6 +12,7 @@ use tokenroute_domain::record;
 use tokenroute_domain::routing::{
     self, Affinity, Failure, Outlook, Standing, Step, Tried, Walk, Why,
 };
+use tokenroute_domain::time::Timestamp;
 use tokenroute_wire::request::{Splicer, prefix_hash};
 
 use crate::call::Call;
@@ -45,10 +46,10 @@ impl<'a> Attempts<'a> {
     pub(crate) fn new(
         connector: &'a Arc<Connector>,
         (snapshot, targets): (&'a Snapshot, &'a Targets),
-        route: &'a Route,
+        (route, now): (&'a Route, Timestamp),
         ending: &'a mut Ending,
     ) -> Self {
-        let context = Context { connector, snapshot, targets, route };
+        let context = Context { connector, snapshot, targets, route, now };
         let (tried, waited, delivered) = (Vec::new(), Duration::ZERO, String::new());
         Self { context, ending, tried, waited, delivered }
     }

@@ -9,6 +9,7 @@ use pingora_timeout::timeout;
 use tokenroute_domain::catalog::{Route, Target};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::routing::{Failure, Why};
+use tokenroute_domain::time::Timestamp;
 use tokenroute_wire::envelope::{Complaint, complaint};
 use tokenroute_wire::meter::{self, Meter, Resume};
 use tokenroute_wire::request::{Change, Flag, Options, Prefill, Splicer};
@@ -33,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) targets: &'a Targets,
     pub(crate) route: &'a Route,
+    /// When the call began: the prices of that time are the call's.
+    pub(crate) now: Timestamp,
 }
 
 /// What one attempt asks for.
@@ -183,7 +186,8 @@ async fn read(
         });
     let mut part = Part {
         attempt: 0,
-        price: target.price,
+        price: target.prices.at(context.now).cloned(),
+        asked_tier: request.scanner.facts().service_tier,
         meter: Meter::new(meter::Options {
             endpoint,
             strip_usage: injected && !asks_usage,

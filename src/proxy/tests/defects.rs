@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
-use tokenroute_proxy::snapshot::{Limits, Settings, Snapshot};
+use tokenroute_proxy::snapshot::{Limits, MoneySettings, Settings, Snapshot};
 use tokenroute_proxy::targets::Targets;
 use tokio::sync::mpsc::Receiver;
 
@@ -67,6 +68,8 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
         catalog: Catalog::default(),
         providers: vec![],
         limits: limits(),
+        tiers: HashMap::new(),
+        money: MoneySettings::default(),
     };
     let (targets, _changes) = Targets::new(&metrics);
     let snapshot = Snapshot::new(settings, (&Resolver::default(), &targets), &metrics);
