@@ -21,7 +21,8 @@ use tokenroute_domain::time::{Tick, Timestamp};
 use crate::sql::findings::{ABANDONED, Finding, note};
 use crate::sql::ledger::{Pocket, lock_pool, set_free};
 use crate::sql::posting::{PostedCall, post_calls};
-use crate::sql::statement::{Row, Statement, Transaction, chunks, listed, sql};
+use crate::sql::records::recorded;
+use crate::sql::statement::{Row, Statement, Transaction, sql};
 use crate::{Database, Error};
 
 /// Pools that one step of a sweep reclaims, in one transaction.
@@ -51,8 +52,9 @@ impl SqlBank {
         self.lease
     }
 
-    /// Exchanges with several pools, one answer each in the same order. What is answered is durable. Repeating an exchange of which the answer was lost is safe: of its
-    /// settlements those that were made are made no more.
+    /// Exchanges with several pools, one answer each in the same order. What is answered is durable.
+    /// Repeating an exchange of which the answer was lost is safe: of its settlements those that were made
+    /// are made no more.
     pub async fn exchange(
         &self,
         exchanges: &[Exchange],
@@ -206,15 +208,7 @@ async fn settled_before(
 ) -> Result<BTreeSet<CallId>, Error> {
     let calls = exchanges.iter().flat_map(|one| &one.settlements).map(|one| one.record.call);
     let calls: Vec<_> = calls.collect();
-    let mut settled = BTreeSet::new();
-    for (chunk, places) in chunks(&calls) {
-        let statement = listed("SELECT call FROM records WHERE call IN (", places, ")");
-        let statement = chunk.iter().fold(statement, |statement, call| statement.bind(*call));
-        for row in statement.fetch_all(transaction.on()).await? {
-            settled.insert(row.word("call", CallId::parse)?);
-        }
-    }
-    Ok(settled)
+    recorded(transaction, &calls).await
 }
 
 /// Locks a pool, and reads it with the purses that are named.
