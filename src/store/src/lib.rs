@@ -7,6 +7,7 @@
 
 mod directory;
 mod error;
+mod journal;
 mod record_writer;
 mod redis_cache;
 mod sql;
@@ -15,6 +16,9 @@ mod target_hints;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
 pub use error::Error;
+pub use journal::orphan::Orphan;
+pub use journal::replay::Replay;
+pub use journal::{Journal, JournalGauges, JournalOptions, Unwritable};
 pub use record_writer::{RecordWriter, WriterGauges};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
