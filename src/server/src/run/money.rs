@@ -155,7 +155,9 @@ async fn settle(orphan: Orphan, bank: &dyn Bank) {
         }
     }
     if bank.posts_at_once() || all_posted(&calls, bank).await {
-        orphan.finish();
+        orphan
+            .finish()
+            .unwrap_or_else(|error| tracing::warn!(%error, "a journal cannot be removed"));
     }
 }
 
