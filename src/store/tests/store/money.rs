@@ -15,7 +15,7 @@ use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::Usage;
 use tokenroute_store::{
-    Balance, Database, Finding, Moved, Movement, NewKey, Pocket, PostedCall, UsageRow,
+    Balance, Database, Error, Finding, Moved, Movement, NewKey, Pocket, PostedCall, UsageRow,
 };
 
 use crate::support::{Fresh, T0, account, after, create_keys, hash, key_id, new_key, record};
@@ -298,11 +298,15 @@ async fn workers_at_the_same_time_post_each_call_once(fresh: &impl Fresh) {
             for part in 0..10 {
                 let start = (part * 10 + worker * 30) % 100;
                 let part = &calls[start..start + 10];
-                while {
-                    let posted = database.post(part, T0).await;
-                    new += posted.as_ref().map_or(0, Vec::len);
-                    posted.is_err()
-                } {}
+                let mut tries = 0;
+                new += loop {
+                    match database.post(part, T0).await {
+                        Ok(posted) => break posted.len(),
+                        Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
+                    }
+                    tries += 1;
+                    assert!(tries < 100, "the database is busy for ever");
+                };
             }
             database.close().await;
             new
