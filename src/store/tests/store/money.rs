@@ -66,6 +66,13 @@ async fn is_sound(database: &Database) {
     assert_eq!(database.reconcile(None, T0).await.unwrap(), []);
 }
 
+async fn migrating_again_changes_nothing(fresh: &impl Fresh) {
+    let database = fresh.database();
+    prepaid(database).await;
+    assert_eq!(database.migrate().await.unwrap(), 3);
+    assert_eq!(database.accounts(None, 9).await.unwrap().len(), 2);
+}
+
 async fn a_grant_counts_once(fresh: &impl Fresh) {
     let database = fresh.database();
     assert_eq!(database.grant(&movement("a", 5), T0).await.unwrap(), Moved::NoAccount);
@@ -514,6 +521,7 @@ async fn what_is_wrong_in_the_books_is_found(fresh: &impl Fresh) {
 }
 
 on_every_database! {
+    migrating_again_changes_nothing,
     a_grant_counts_once,
     grants_at_the_same_time_count_once,
     a_withdrawal_takes_what_is_there,
