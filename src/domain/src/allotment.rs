@@ -134,6 +134,8 @@ pub struct Allotment {
     purses: BTreeMap<PurseId, (NanoUsd, Share)>,
     /// Until when it may be spent; before the first loan, not at all.
     spend_until: Tick,
+    /// When the pool was asked last.
+    asked: Tick,
 }
 
 impl Allotment {
@@ -146,7 +148,7 @@ impl Allotment {
             free: NanoUsd::ZERO,
             spare: NanoUsd::ZERO,
         };
-        Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0) }
+        Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0), asked: Tick(0) }
     }
 
     /// The share of the pool.
@@ -229,6 +231,13 @@ impl Allotment {
                 share.owed = share.owed.plus(charge);
             }
         }
+    }
+
+    /// When an exchange that is begun now was asked, for the pool: later than the one before it, even
+    /// within a microsecond.
+    pub fn ask(&mut self, now: Tick) -> Tick {
+        self.asked = now.max(Tick(self.asked.0.saturating_add(1)));
+        self.asked
     }
 
     /// What to ask of the pool. `demand` is what calls wait for and `ahead` what is for calls to come, of
