@@ -318,16 +318,16 @@ impl Pool {
     ) -> (Reply, Vec<Lapsed>) {
         let lapsed = self.reclaim(now);
         let (node, asked, deadline) = (exchange.node, exchange.asked, now.plus(lease));
-        let asker = Asker { node, asked, deadline, adopts };
+        let by = Asker { node, asked, deadline, adopts };
         let mut told = BTreeSet::new();
         let once = exchange.settlements.iter().filter(|one| told.insert(one.record.call));
         let charged = once.map(|one| self.settle(exchange, one)).collect();
         let granted = match exchange.funding {
-            Funding::Prepaid => self.lend(asker, exchange.want),
+            Funding::Prepaid => self.lend(by, exchange.want),
             Funding::Unmetered => Granted::default(),
         };
         let purses = exchange.purses.iter();
-        let purses = purses.map(|wanted| self.lend_of_purse(asker, wanted)).collect();
+        let purses = purses.map(|wanted| self.lend_of_purse(by, wanted)).collect();
         (Reply { granted, purses, charged }, lapsed)
     }
 

@@ -3,7 +3,7 @@
 use super::world::{Counts, EDGES, Step, World};
 use crate::key::Funding;
 
-/// SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>): a plain generator that a seed repeats anywhere.
+/// A plain generator that a seed repeats anywhere (<https://prng.di.unimi.it/splitmix64.c>).
 pub(super) struct Chance(pub(super) u64);
 
 impl Chance {

@@ -19,9 +19,9 @@ use crate::time::{Tick, Timestamp};
 use crate::usage::{Usage, UsageSource};
 
 pub(super) const EDGES: usize = 3;
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_mins(1);
 /// The key whose ceilings are changed while calls run.
-pub(super) const LOOSE: usize = 3;
+const LOOSE: usize = 3;
 const KEYS: usize = 4;
 /// How long a pool that has lost its memory waits for edges.
 const BARRIER: Duration = Duration::from_secs(10);
@@ -133,7 +133,7 @@ struct Running {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+struct Claim {
     key: usize,
     amount: i64,
 }
@@ -147,13 +147,13 @@ struct Sending {
 }
 
 #[derive(Debug)]
-pub(super) struct Edge {
-    pub(super) node: NodeId,
-    pub(super) up: bool,
+struct Edge {
+    node: NodeId,
+    up: bool,
     started: u64,
     /// How fast its clock runs, in thousandths.
     rate: u64,
-    pub(super) allotment: Allotment,
+    allotment: Allotment,
     running: Vec<Running>,
     waiting: VecDeque<Claim>,
     pending: VecDeque<Arc<Ended>>,
@@ -209,10 +209,10 @@ pub(super) struct World {
     pool_rate: u64,
     pool_ahead: u64,
     jumps: u64,
-    pub(super) pool: Pool,
+    pool: Pool,
     epoch: u64,
     recovery: Option<Recovery>,
-    pub(super) edges: Vec<Edge>,
+    edges: Vec<Edge>,
     network: Vec<Message>,
     answers: Vec<Answer>,
     orphans: Vec<Orphan>,
@@ -224,7 +224,7 @@ pub(super) struct World {
     /// The sums of it: all, and under each ceiling.
     paid: i64,
     spent: BTreeMap<PurseId, i64>,
-    pub(super) limit: i64,
+    limit: i64,
     next: u128,
     pub(super) counts: Counts,
 }
@@ -365,6 +365,10 @@ impl World {
 
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
+    }
+
+    pub(super) fn is_up(&self, edge: usize) -> bool {
+        self.edges[edge].up
     }
 
     pub(super) fn is_asking(&self, edge: usize) -> bool {
