@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::catalog::Route;
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::key::SharedKey;
+use tokenroute_domain::limit::allowance::Levels;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
@@ -17,6 +19,7 @@ use crate::account::{Account, Count, Part};
 use crate::clock;
 use crate::estimate::{Estimator, PROMPT_BYTES_MAX};
 use crate::lifecycle::{InFlight, Lifecycle};
+use crate::limits::{Limited, Permit};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::outbox::{Outbox, Slot};
 use crate::request::Request;
@@ -45,6 +48,11 @@ pub(crate) struct Call {
     pub(crate) account: Account,
     /// The request, for going on elsewhere and for counting its tokens if nobody else does.
     pub(crate) request: Option<Request>,
+    /// How our limits stand, for the answer's head.
+    pub(crate) levels: Levels,
+    /// After how long a limit of ours may let the call pass, if it did not.
+    pub(crate) retry_after: Option<Duration>,
+    permit: Option<Permit>,
     route: Option<(Arc<Route>, Option<Arc<RouteMetrics>>)>,
     ending: Option<(Outcome, Option<&'static str>)>,
     first_token_micros: Option<u64>,
@@ -68,6 +76,9 @@ impl Call {
             streamed: false,
             account: Account::default(),
             request: None,
+            levels: Levels::default(),
+            retry_after: None,
+            permit: None,
             route: None,
             ending: None,
             first_token_micros: None,
@@ -91,6 +102,23 @@ impl Call {
             self.slot = self.ledger.outbox.reserve_unknown();
         }
         self.slot.is_some()
+    }
+
+    /// Takes note of what limits say: leave, which is settled with the call, or for how long not.
+    pub(crate) fn limit(&mut self, leave: Result<Permit, Limited>) -> Result<(), Refusal> {
+        match leave {
+            Ok(permit) => {
+                self.levels = permit.levels();
+                self.permit = Some(permit);
+                Ok(())
+            }
+            Err(limited) => {
+                self.levels = limited.levels;
+                self.retry_after = Some(limited.retry_after);
+                self.ledger.metrics.limited(limited.which);
+                Err(limited.which.into())
+            }
+        }
     }
 
     /// Takes note of the admitted route.
@@ -223,6 +251,7 @@ impl Drop for Call {
             record: self.record(),
             slot,
             account,
+            permit: self.permit.take(),
             route: self.route.take().and_then(|(_, metrics)| metrics),
             metrics: self.ledger.metrics.clone(),
         };
@@ -244,6 +273,7 @@ pub(crate) struct Settlement {
     record: Record,
     slot: Slot,
     account: Account,
+    permit: Option<Permit>,
     route: Option<Arc<RouteMetrics>>,
     metrics: Metrics,
 }
@@ -251,12 +281,15 @@ pub(crate) struct Settlement {
 impl Settlement {
     /// Puts a price on what was done and sends the record.
     pub(crate) fn settle(self, count: &dyn Count) {
-        let Self { mut record, slot, account, route, metrics } = self;
+        let Self { mut record, slot, account, permit, route, metrics } = self;
         if !account.is_empty() {
             account.settle(&mut record, count);
         }
         if record.usage_source == UsageSource::Estimated {
             metrics.usage_estimated.inc();
+        }
+        if let Some(permit) = permit {
+            permit.settle(record.usage.input_total().saturating_add(record.usage.output_total()));
         }
         metrics.ended(&record, route.as_deref());
         log(&record);

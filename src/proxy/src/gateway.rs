@@ -18,10 +18,12 @@ use tokenroute_domain::record::Outcome;
 
 use crate::accept::{self, Asked};
 use crate::call::{Call, Ledger};
+use crate::clock;
 use crate::dispatch::Attempts;
 use crate::estimate::Estimator;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::relay;
@@ -42,6 +44,7 @@ pub struct Gateway {
     connector: Arc<Connector>,
     ledger: Arc<Ledger>,
     buffered: Arc<Buffered>,
+    limiter: Limiter,
 }
 
 /// What a gateway is made of.
@@ -61,16 +64,18 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether calls are taken.
     pub lifecycle: Lifecycle,
+    /// Who decides about limits.
+    pub limiter: Limiter,
 }
 
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle } = parts;
+        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle, limiter } = parts;
         let estimator = Estimator::start(outbox.free())?;
         let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
-        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered })
+        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered, limiter })
     }
 
     /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
@@ -100,6 +105,9 @@ impl Gateway {
         let model = request.model().map_err(Fault::Refused)?;
         let admission =
             admission::decide(&key, &snapshot.catalog, model).map_err(Fault::Refused)?;
+        let (now, bytes) = (clock::tick(), request.frames.end());
+        let leave = self.limiter.admit(&key, &snapshot.tiers, now, bytes).await;
+        call.limit(leave).map_err(Fault::Refused)?;
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
 

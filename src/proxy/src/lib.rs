@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod keys;
 mod leg;
 pub mod lifecycle;
+pub mod limits;
 pub mod metrics;
 mod open;
 pub mod outbox;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
+use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::envelope;
 use tokenroute_wire::meter::Reasoning;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub providers: Vec<ProviderSettings>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub tiers: Tiers,
 }
 
 /// One provider, as configured.
@@ -149,6 +152,8 @@ pub struct Snapshot {
     pub(crate) catalog: Catalog,
     /// Bounds on requests.
     pub(crate) limits: Limits,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub(crate) tiers: Tiers,
     providers: Vec<Arc<Provider>>,
     /// The answer to `GET /v1/models`.
     pub(crate) models: Bytes,
@@ -182,7 +187,7 @@ impl Snapshot {
         (resolver, targets): (&Resolver, &Targets),
         metrics: &Metrics,
     ) -> Self {
-        let Settings { generation, catalog, providers, limits } = settings;
+        let Settings { generation, catalog, providers, limits, tiers } = settings;
         let models = envelope::models(
             catalog.listed().iter().map(|one| (&*one.id, one.created, &*one.owner)),
         );
@@ -200,7 +205,7 @@ impl Snapshot {
             names.map(|one| (Arc::clone(&one.name), identity(one.provider))).collect();
         let targets = targets.assign(&names);
         metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        Self { generation, catalog, limits, providers, models, routes, targets, hedges }
+        Self { generation, catalog, limits, tiers, providers, models, routes, targets, hedges }
     }
 
     /// Which generation this is.

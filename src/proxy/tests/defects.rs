@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::keys::{Find, Keys};
 use tokenroute_proxy::lifecycle::Lifecycle;
+use tokenroute_proxy::limits::Limiter;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
@@ -67,6 +69,7 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
         catalog: Catalog::default(),
         providers: vec![],
         limits: limits(),
+        tiers: HashMap::default(),
     };
     let (targets, _changes) = Targets::new(&metrics);
     let snapshot = Snapshot::new(settings, (&Resolver::default(), &targets), &metrics);
@@ -78,6 +81,7 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
         outbox,
         metrics: metrics.clone(),
         lifecycle: Lifecycle::default(),
+        limiter: Limiter::default(),
     })
     .unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -7,6 +7,7 @@
 
 mod directory;
 mod error;
+mod limit_store;
 mod record_writer;
 mod redis_cache;
 mod sql;
@@ -15,6 +16,7 @@ mod target_hints;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
 pub use error::Error;
+pub use limit_store::LimitStore;
 pub use record_writer::{RecordWriter, WriterGauges};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;

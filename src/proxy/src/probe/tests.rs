@@ -78,6 +78,7 @@ fn snapshot(
             target_bytes_max: 1,
             keepalive: EVERY,
         },
+        tiers: HashMap::default(),
     };
     let (targets, _) = Targets::new(&metrics);
     (Snapshot::new(settings, (&Resolver::default(), &targets), &metrics), metrics)

@@ -13,6 +13,7 @@ mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod limits;
 mod outages;
 mod redis_server;
 mod sqlite;
