@@ -9,6 +9,7 @@ mod credential;
 mod deadlines;
 mod file;
 mod limits;
+mod money;
 mod plan;
 mod policy;
 mod preset;

@@ -1,5 +1,6 @@
 //! What a configuration means: plain checked data. Nothing past it checks again.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
-use tokenroute_domain::money::Price;
+use tokenroute_domain::limit;
+use tokenroute_domain::money::Prices;
 use tokenroute_proxy::snapshot::{
-    Deadlines, Limits, OnDisconnect, Probe, ProviderSettings, Settings,
+    Deadlines, Limits, MoneySettings, OnDisconnect, Probe, ProviderSettings, Settings,
 };
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
@@ -39,6 +41,10 @@ pub(crate) struct Plan {
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
     pub catalog: Catalog,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub tiers: HashMap<Arc<str>, limit::Limits>,
+    /// How calls that are paid for are bounded.
+    pub money: MoneyPlan,
     /// What is allowed but unwise, in words for the operator.
     pub warnings: Vec<String>,
 }
@@ -52,6 +58,36 @@ pub(crate) struct StatePlan {
     pub pepper_file: PathBuf,
     /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
     pub redis_url: Option<SecretString>,
+    /// Where keys, records and the ledger are.
+    pub database: DatabasePlan,
+}
+
+/// Which database is the truth.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum DatabasePlan {
+    /// A file in the folder of state.
+    #[default]
+    Sqlite,
+    /// PostgreSQL at this URL, which may hold a password.
+    Postgres(SecretString),
+}
+
+impl DatabasePlan {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres(url) => Some(url.expose_secret()),
+        }
+    }
+}
+
+/// How calls that are paid for are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MoneyPlan {
+    /// How long money is lent to an edge that is not heard of.
+    pub lease: Duration,
+    /// What a call is bounded by.
+    pub settings: MoneySettings,
 }
 
 /// Which model leads where: all that it takes to explain a route.
@@ -169,12 +205,14 @@ pub(crate) struct ModelPlan {
     pub id: Arc<str>,
     /// When it came out, in seconds since the Unix epoch; 0 if nobody has said.
     pub created: u64,
-    /// What it costs; `None` if nobody has said.
-    pub price: Option<Price>,
+    /// What it costs in the course of time.
+    pub prices: Prices,
     /// Input and output tokens that it can hold together.
     pub context_tokens: Option<u64>,
     /// Most output tokens of one answer.
     pub output_tokens_max: Option<u64>,
+    /// Most input tokens of one image.
+    pub image_tokens_max: Option<u64>,
 }
 
 impl Plan {
@@ -186,6 +224,8 @@ impl Plan {
             catalog: self.catalog.clone(),
             providers: providers.collect(),
             limits: self.limits,
+            tiers: self.tiers.clone(),
+            money: self.money.settings,
         }
     }
 
@@ -198,6 +238,8 @@ impl Plan {
             ("state_dir", self.state.dir != other.state.dir),
             ("keys.pepper_file", self.state.pepper_file != other.state.pepper_file),
             ("redis", redis(self) != redis(other)),
+            ("database", self.state.database.url() != other.state.database.url()),
+            ("money.lease_seconds", self.money.lease != other.money.lease),
             ("listen", self.listen != other.listen),
             ("admin", self.admin != other.admin),
             ("limits.records_max", ours.records_max != theirs.records_max),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokenroute_domain::catalog::is_model_name;
-use tokenroute_domain::money::{Price, Rate};
+use tokenroute_domain::money::{Price, Prices, Rate};
 use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect, Probe, ProbeKind};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
@@ -15,7 +15,6 @@ use super::base::{Base, Origin};
 use super::check::{Checker, bounds};
 use super::file::{self, File, Provider};
 use super::plan::{ModelPlan, ProviderPlan};
-use super::problem::Problem;
 use super::{credential, deadlines, preset, price};
 
 /// The name of the provider that runs in this process.
@@ -27,7 +26,7 @@ const PROVIDERS_MAX: usize = 1_000;
 /// Most models of a provider.
 const MODELS_MAX: usize = 10_000;
 /// Longest name of a provider: it becomes a part of model names, headers and metrics.
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 /// Most tokens that a model may be said to hold.
 pub(super) const TOKENS_MAX: u64 = 1_000_000_000;
 
@@ -78,10 +77,15 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<C
     providers
 }
 
-fn check_name(checker: &mut Checker<'_>, path: &str, name: &str) {
+/// Whether a name can be a part of others, of headers and of metrics.
+pub(super) fn is_plain_name(name: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain)
+}
+
+fn check_name(checker: &mut Checker<'_>, path: &str, name: &str) {
+    if !is_plain_name(name) {
         checker.problem(path, "is no name: use a-z, 0-9, - and _, at most 64 of them");
     } else if name == DEMO {
         checker.problem(path, "is the name of the built-in demo provider: choose another");
@@ -297,13 +301,11 @@ fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> Mo
     };
     let context_tokens = tokens(checker, "context_tokens", model.context_tokens);
     let output_tokens_max = tokens(checker, "output_tokens_max", model.output_tokens_max);
+    let image_tokens_max = tokens(checker, "image_tokens_max", model.image_tokens_max);
     let created = checker.count(&format!("{path}.created"), model.created, bounds(0, 0, 1 << 40));
-    let mut problems = Vec::new();
-    let price = price::check(path, model, &mut problems);
-    for Problem { path, message } in problems {
-        checker.problem(path, message);
-    }
-    ModelPlan { id: Arc::from(id), created, price, context_tokens, output_tokens_max }
+    let prices = price::of_model(checker, path, model);
+    let id = Arc::from(id);
+    ModelPlan { id, created, prices, context_tokens, output_tokens_max, image_tokens_max }
 }
 
 /// The provider that runs in this process, free of charge.
@@ -311,9 +313,10 @@ fn demo_provider(defaults: &Deadlines) -> Checked {
     let model = |id: &str| ModelPlan {
         id: Arc::from(id),
         created: 0,
-        price: Some(Price::flat(Rate(0), Rate(0))),
+        prices: Prices::always(Price::flat(Rate(0), Rate(0))),
         context_tokens: None,
         output_tokens_max: None,
+        image_tokens_max: None,
     };
     let plan = ProviderPlan {
         name: Arc::from(DEMO),
