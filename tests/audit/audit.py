@@ -130,7 +130,7 @@ class Books:
             connection.close()
 
     def _by_psql(self, statement):
-        wrapped = f"SELECT coalesce(json_agg(found), '[]') FROM ({statement}) AS found"
+        wrapped = f"SELECT coalesce(json_agg(audited_row), '[]') FROM ({statement}) AS audited_row"
         ran = subprocess.run(
             ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--command", wrapped, self.database],
             capture_output=True, text=True, timeout=SQL_SECONDS_MAX, check=False)

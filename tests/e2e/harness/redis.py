@@ -8,17 +8,20 @@ from harness.process import Process
 
 
 class Redis:
-    """A running `redis-server` without persistence."""
+    """A running `redis-server`. A durable one writes what it is told to a file, synced each second, as the hot store of
+    money is to be run; another forgets all when it ends."""
 
-    def __init__(self, folder, name="redis"):
+    def __init__(self, folder, name="redis", durable=False):
         self.folder = folder
+        self.durable = durable
         self.name = name
         self.port = ports.free()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
-        options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", self.port]
+        options = ["--save", "", "--appendonly", "yes" if self.durable else "no", "--appendfsync", "everysec"]
+        options += ["--appenddirname", f"{self.name}-log", "--bind", "127.0.0.1", "--port", self.port]
         command = [programs.find_on_path("redis-server"), *options, "--dir", self.folder]
         self.process = Process(self.name, command, self.folder)
         self.process.await_ready(lambda: self.ask("PING") == b"+PONG", "Redis answers")
@@ -32,6 +35,15 @@ class Redis:
                 return connection.makefile("rb").readline().strip()
         except OSError:
             return b""
+
+    def commands(self):
+        """How many commands of each kind it has executed, but for those that its own scripts gave."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(b"*2\r\n$4\r\nINFO\r\n$12\r\ncommandstats\r\n")
+            file = connection.makefile("rb")
+            text = file.read(int(file.readline()[1:])).decode()
+        lines = [line.removeprefix("cmdstat_") for line in text.splitlines() if line.startswith("cmdstat_")]
+        return {name: int(rest.split(",")[0].removeprefix("calls=")) for name, _, rest in (line.partition(":") for line in lines)}
 
     def freeze(self):
         """Connections stay open and nothing is answered."""
