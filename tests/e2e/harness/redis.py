@@ -1,10 +1,41 @@
 """A real Redis of the test's own."""
 
+import collections
+import contextlib
 import signal
 import socket
+import threading
 
 from harness import ports, programs
 from harness.process import Process
+
+
+class Monitor:
+    """Counts the commands that clients send, by name, until it is stopped. What scripts do inside is no round trip and
+    is not counted, though INFO's own statistics would."""
+
+    def __init__(self, port):
+        self.counts = collections.Counter()
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.connection.sendall(b"*1\r\n$7\r\nMONITOR\r\n")
+        self.file = self.connection.makefile("rb")
+        assert self.file.readline() == b"+OK\r\n"
+        self.thread = threading.Thread(target=self._count, daemon=True)
+        self.thread.start()
+
+    def _count(self):
+        # +1339518083.107412 [0 127.0.0.1:60866] "keys" "*"
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.file:
+                where, _, rest = line.partition(b"] ")
+                if not where.endswith(b" lua"):
+                    self.counts[rest.split(b'"')[1].decode().lower()] += 1
+
+    def stop(self):
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+        self.connection.close()
+        return self.counts
 
 
 class Redis:
@@ -36,14 +67,8 @@ class Redis:
         except OSError:
             return b""
 
-    def commands(self):
-        """How many commands of each kind it has executed, but for those that its own scripts gave."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-            connection.sendall(b"*2\r\n$4\r\nINFO\r\n$12\r\ncommandstats\r\n")
-            file = connection.makefile("rb")
-            text = file.read(int(file.readline()[1:])).decode()
-        lines = [line.removeprefix("cmdstat_") for line in text.splitlines() if line.startswith("cmdstat_")]
-        return {name: int(rest.split(",")[0].removeprefix("calls=")) for name, _, rest in (line.partition(":") for line in lines)}
+    def monitor(self):
+        return Monitor(self.port)
 
     def freeze(self):
         """Connections stay open and nothing is answered."""
