@@ -300,8 +300,8 @@ def check_pools(books, now_us):
         has = balances.get(f"customer:{account}", 0)
         if f"escrow:{account}" not in balances and has != free + loans[account]:
             yield Finding("unbalanced", account, f"it has {has}, its pool {free} free and {loans[account]} on loan")
-    for row in books.rows("SELECT key, period, spent FROM key_purses WHERE spent < 0"):
-        yield Finding("below_zero", f"{row['key']} {row['period']}", f"{row['spent']} is spent under its ceiling")
+    for row in books.rows("SELECT key_id, period, spent FROM key_purses WHERE spent < 0"):
+        yield Finding("below_zero", f"{row['key_id']} {row['period']}", f"{row['spent']} is spent under its ceiling")
 
 
 def audit_until(path, database, prices, model_prefix, wait_seconds):

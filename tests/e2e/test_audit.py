@@ -25,7 +25,7 @@ CREATE TABLE ledger_transactions (id TEXT PRIMARY KEY, kind TEXT, idempotency_ke
 CREATE TABLE ledger_entries (transaction_id TEXT, seq BIGINT, account TEXT, amount BIGINT, balance_after BIGINT);
 CREATE TABLE pools (account TEXT PRIMARY KEY, free BIGINT);
 CREATE TABLE pool_loans (account TEXT, node TEXT, amount BIGINT, in_use BIGINT, deadline BIGINT);
-CREATE TABLE key_purses (key TEXT, period TEXT, number BIGINT, spent BIGINT);
+CREATE TABLE key_purses (key_id TEXT, period TEXT, number BIGINT, spent BIGINT);
 """
 
 
