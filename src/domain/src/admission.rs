@@ -17,8 +17,8 @@ pub enum Refusal {
     KeyExpired,
     /// Two different keys were presented.
     KeyAmbiguous,
-    /// The account's balance does not cover the call.
-    InsufficientQuota,
+    /// What the account has cannot be asked now.
+    FundsUnavailable,
     /// No route answers for the model.
     ModelNotFound,
     /// The body names no model.
@@ -60,7 +60,7 @@ impl Refusal {
         Self::KeyUnknown,
         Self::KeyExpired,
         Self::KeyAmbiguous,
-        Self::InsufficientQuota,
+        Self::FundsUnavailable,
         Self::ModelNotFound,
         Self::ModelMissing,
         Self::InvalidJson,
@@ -93,7 +93,7 @@ pub fn decide(key: &ApiKey, catalog: &Catalog, model: &str) -> Result<Admission,
     match key.funding {
         Funding::Unmetered => Ok(Admission { route }),
         // A prepaid balance starts at zero and nothing can be added to it yet.
-        Funding::Prepaid => Err(Refusal::InsufficientQuota),
+        Funding::Prepaid => Err(Refusal::FundsUnavailable),
     }
 }
 

@@ -114,6 +114,17 @@ pub struct Charged {
     pub excess: NanoUsd,
 }
 
+/// What other edges have on loan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// All of it.
+    pub lent: NanoUsd,
+    /// What of it no call of theirs held when they were last heard of: a recall may bring it back.
+    pub spare: NanoUsd,
+    /// How long ago that was, for the one that has been silent the longest.
+    pub silent: Duration,
+}
+
 /// How a loan stands after an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
@@ -121,8 +132,8 @@ pub struct Granted {
     pub loan: NanoUsd,
     /// What is left for anybody.
     pub free: NanoUsd,
-    /// What is lent to other edges and held by no call of theirs: a recall may bring it back.
-    pub spare: NanoUsd,
+    /// What other edges have.
+    pub others: Others,
 }
 
 /// A pool's answer.
@@ -334,7 +345,7 @@ impl Pool {
         let amount = want.target.at_least_zero().min(loan.plus(self.free));
         self.free = self.free.plus(loan).minus(amount);
         note(&mut self.loans, node, (amount, want.in_use), deadline);
-        Granted { loan: amount, free: self.free, spare: spare(&self.loans, node) }
+        Granted { loan: amount, free: self.free, others: others(&self.loans, node, deadline) }
     }
 
     fn lend_of_purse(&mut self, node: NodeId, wanted: &PurseWant, deadline: Timestamp) -> Granted {
@@ -348,7 +359,7 @@ impl Pool {
         let amount = wanted.want.target.at_least_zero().min(most);
         note(&mut purse.loans, node, (amount, wanted.want.in_use), deadline);
         let free = purse.free(wanted.limit);
-        Granted { loan: amount, free, spare: spare(&purse.loans, node) }
+        Granted { loan: amount, free, others: others(&purse.loans, node, deadline) }
     }
 }
 
@@ -367,10 +378,15 @@ fn note(
     }
 }
 
-/// What others have and do not use.
-fn spare(loans: &BTreeMap<NodeId, Loan>, node: NodeId) -> NanoUsd {
+/// What others have. A loan that is renewed now lasts to `deadline`, so how much earlier another one ends
+/// tells how long ago its edge was heard of.
+fn others(loans: &BTreeMap<NodeId, Loan>, node: NodeId, deadline: Timestamp) -> Others {
     let others = loans.iter().filter(|(other, _)| **other != node);
-    others.map(|(_, loan)| loan.amount.minus(loan.in_use)).fold(NanoUsd::ZERO, NanoUsd::plus)
+    others.fold(Others::default(), |sum, (_, loan)| Others {
+        lent: sum.lent.plus(loan.amount),
+        spare: sum.spare.plus(loan.amount.minus(loan.in_use)),
+        silent: sum.silent.max(deadline.since(loan.deadline)),
+    })
 }
 
 #[cfg(test)]

@@ -59,6 +59,19 @@ impl Account {
         self.spoken.is_empty() && self.lost.is_empty()
     }
 
+    /// What the answer has come to so far: by the providers' reports where there are any, else by our
+    /// own cautious count, which never exceeds theirs. `prompt_tokens` stands for an unreported prompt.
+    pub(crate) fn so_far(&self, prompt_tokens: u64) -> (Usage, NanoUsd) {
+        let mut sum = (Usage::default(), NanoUsd::ZERO);
+        for (place, part) in self.spoken.iter().enumerate() {
+            let usage = part.meter.usage().unwrap_or_else(|| part.guess(prompt_tokens));
+            let usage = if place == 0 { usage } else { usage.outputs() };
+            let cost = part.cost(&usage, place == 0);
+            sum = (sum.0.plus(&usage), sum.1.plus(cost));
+        }
+        sum
+    }
+
     /// Puts usage and costs into the record.
     pub(crate) fn settle(&self, record: &mut Record, count: &dyn Count) {
         let prompt = LazyCell::new(|| count.prompt());
@@ -131,7 +144,25 @@ impl Account {
     }
 }
 
+/// Bytes of output in a token, at the most: an event with more than that has more than one.
+const BYTES_PER_TOKEN_MAX: u64 = 8;
+
 impl Part {
+    /// A count of what has come that a provider's will not be below: each event has a token at least.
+    fn guess(&self, prompt_tokens: u64) -> Usage {
+        let bytes = self.meter.text_bytes_total();
+        let output = self.meter.semantic_events().max(bytes / BYTES_PER_TOKEN_MAX);
+        Usage { input: prompt_tokens, output, ..Usage::default() }
+    }
+
+    /// What tokens of it cost, and the request's own amount with them if wanted.
+    fn cost(&self, usage: &Usage, request: bool) -> NanoUsd {
+        let Some(price) = self.price else { return NanoUsd::ZERO };
+        let fee = if request { price.request } else { NanoUsd::ZERO };
+        // A charge beyond what an account can hold is kept at that bound, not lost.
+        Price { request: fee, ..price }.charge(usage).unwrap_or(NanoUsd::MAX)
+    }
+
     /// The caller's prompt, by the report on a part that went on with an answer.
     fn prompt(&self) -> Usage {
         let inputs = self.meter.usage().unwrap_or_default().inputs();
@@ -191,10 +222,7 @@ impl Part {
 /// the caller's once, with the first part, and the house's for every further request.
 fn note(record: &mut Record, part: &Part, (caller, house): (Option<&Usage>, Option<&Usage>)) {
     let charge = |usage: Option<&Usage>, request: bool| {
-        let (Some(price), Some(usage)) = (part.price, usage) else { return NanoUsd::ZERO };
-        let fee = if request { price.request } else { NanoUsd::ZERO };
-        // A charge beyond what an account can hold is kept at that bound, not lost.
-        Price { request: fee, ..price }.charge(usage).unwrap_or(NanoUsd(i64::MAX))
+        usage.map_or(NanoUsd::ZERO, |usage| part.cost(usage, request))
     };
     let cost = charge(caller, house.is_none());
     let house_cost = charge(house, true);

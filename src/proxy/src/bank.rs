@@ -50,6 +50,9 @@ pub trait Bank: Send + Sync + fmt::Debug + 'static {
     /// Waits for an account that another edge recalls; for ever if none can.
     fn recalled(&self) -> Later<'_, AccountId>;
 
+    /// Whether what an exchange or a write has taken is in SQL for good when it is answered.
+    fn posts_at_once(&self) -> bool;
+
     /// How long a loan lasts without being renewed.
     fn lease(&self) -> Duration;
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokenroute_domain::catalog::Route;
 use tokenroute_domain::id::CallId;
-use tokenroute_domain::key::SharedKey;
+use tokenroute_domain::journal::{Ended, Intent, Mark};
+use tokenroute_domain::key::{Funding, SharedKey};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
@@ -14,6 +15,7 @@ use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_wire::meter::{Meter, prompt_text};
 
 use crate::account::{Account, Count, Part};
+use crate::books::{self, Books, Denied, Hold, Progress};
 use crate::clock;
 use crate::estimate::{Estimator, PROMPT_BYTES_MAX};
 use crate::lifecycle::{InFlight, Lifecycle};
@@ -28,6 +30,18 @@ pub(crate) struct Ledger {
     pub(crate) metrics: Metrics,
     pub(crate) estimator: Estimator,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) books: Books,
+}
+
+/// The money of a call that has some in it.
+#[derive(Debug)]
+struct Funds {
+    hold: Hold,
+    progress: Arc<Progress>,
+    /// The hold is less than the call can come to: the answer ends where the hold does.
+    limited: bool,
+    /// Input tokens, until a provider has told of them.
+    prompt_tokens: u64,
 }
 
 /// One client request. Dropping it writes its record: on a return, a panic or a shutdown alike.
@@ -50,6 +64,7 @@ pub(crate) struct Call {
     first_token_micros: Option<u64>,
     clock: Instant,
     slot: Option<Slot>,
+    funds: Option<Box<Funds>>,
     ledger: Arc<Ledger>,
     _in_flight: InFlight,
 }
@@ -73,6 +88,7 @@ impl Call {
             first_token_micros: None,
             clock: Instant::now(),
             slot: None,
+            funds: None,
             _in_flight: ledger.lifecycle.enter(),
             ledger: Arc::clone(ledger),
         }
@@ -96,6 +112,43 @@ impl Call {
     /// Takes note of the admitted route.
     pub(crate) fn admitted(&mut self, route: Arc<Route>, metrics: Option<Arc<RouteMetrics>>) {
         self.route = Some((route, metrics));
+    }
+
+    /// Takes over what is held for the call and writes down that it goes upstream. Nothing is sent of a
+    /// call that cannot be written down.
+    pub(crate) fn fund(
+        &mut self,
+        hold: Hold,
+        (limited, prompt_tokens): (bool, u64),
+    ) -> Result<(), Denied> {
+        let (Some(key), Some((route, _))) = (&self.key, &self.route) else { return Ok(()) };
+        let intent = Intent {
+            call: self.id,
+            started: self.started,
+            endpoint: self.endpoint,
+            key: key.id,
+            account: key.account,
+            metered: books::is_metered(key),
+            model: Arc::clone(&route.model),
+            hold: hold.amount(),
+            purses: hold.purses().to_vec(),
+        };
+        let progress = self.ledger.books.begin(&intent)?;
+        self.funds = Some(Box::new(Funds { hold, progress, limited, prompt_tokens }));
+        Ok(())
+    }
+
+    /// Takes note of how far the answer has come, for a call with money in it. `false` if it has used up
+    /// what could be held for it.
+    pub(crate) fn advance(&self) -> bool {
+        let Some(funds) = &self.funds else { return true };
+        let (usage, cost) = self.account.so_far(funds.prompt_tokens);
+        let reported = self.account.is_reported();
+        let exhausted = funds.limited && !reported && cost >= funds.hold.amount();
+        let target = self.target().cloned().unwrap_or_else(|| Arc::from(""));
+        let (call, streamed) = (self.id, self.streamed);
+        funds.progress.advance(Mark { call, usage, cost, target, streamed, reported });
+        !exhausted
     }
 
     /// Takes note of an attempt and tells its place among all.
@@ -223,6 +276,8 @@ impl Drop for Call {
             record: self.record(),
             slot,
             account,
+            funds: self.funds.take(),
+            prepaid: self.key.as_ref().is_some_and(|key| key.funding == Funding::Prepaid),
             route: self.route.take().and_then(|(_, metrics)| metrics),
             metrics: self.ledger.metrics.clone(),
         };
@@ -244,6 +299,8 @@ pub(crate) struct Settlement {
     record: Record,
     slot: Slot,
     account: Account,
+    funds: Option<Box<Funds>>,
+    prepaid: bool,
     route: Option<Arc<RouteMetrics>>,
     metrics: Metrics,
 }
@@ -251,16 +308,20 @@ pub(crate) struct Settlement {
 impl Settlement {
     /// Puts a price on what was done and sends the record.
     pub(crate) fn settle(self, count: &dyn Count) {
-        let Self { mut record, slot, account, route, metrics } = self;
+        let Self { mut record, slot, account, funds, prepaid, route, metrics } = self;
         if !account.is_empty() {
             account.settle(&mut record, count);
         }
         if record.usage_source == UsageSource::Estimated {
             metrics.usage_estimated.inc();
         }
+        let due = funds.map(|funds| funds.hold.settle(record.cost));
+        if let Some(due) = due.as_ref().filter(|_| prepaid) {
+            record.charge = due.charge;
+        }
         metrics.ended(&record, route.as_deref());
         log(&record);
-        slot.send(record);
+        slot.send(Ended { record: Arc::new(record), due });
     }
 }
 

@@ -17,6 +17,7 @@ use tokenroute_domain::key::Pepper;
 use tokenroute_domain::record::Outcome;
 
 use crate::accept::{self, Asked};
+use crate::books::Books;
 use crate::call::{Call, Ledger};
 use crate::dispatch::Attempts;
 use crate::estimate::Estimator;
@@ -61,14 +62,16 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether calls are taken.
     pub lifecycle: Lifecycle,
+    /// Where calls with money in them get their holds.
+    pub books: Books,
 }
 
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle } = parts;
+        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle, books } = parts;
         let estimator = Estimator::start(outbox.free())?;
-        let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle });
+        let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle, books });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
         Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered })
     }

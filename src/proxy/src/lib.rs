@@ -9,6 +9,7 @@ mod accept;
 mod account;
 pub mod admin;
 pub mod bank;
+pub mod books;
 mod call;
 pub mod clock;
 pub mod connections;

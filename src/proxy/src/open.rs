@@ -83,6 +83,7 @@ impl<'a> Context<'a> {
             include_usage: provider.stream_options && streams(endpoint),
             prefill: prefill.map(|one| Prefill { text: &one.prefill, form: provider.prefill }),
             output_tokens_max: resumption.and_then(|one| one.output_tokens_max),
+            output_cap: None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! The bounded way of records out of the data plane.
+//! The bounded way of calls that are over out of the data plane.
 //!
 //! A slot is reserved before a call is taken on and filled when it ends, so no record is lost and
 //! no call waits for the store: with no slot free the call is refused.
@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use tokenroute_domain::record::Record;
+use tokenroute_domain::journal::Ended;
 use tokio::sync::mpsc;
 
-/// Room for the record of one call.
+/// Room for one call that is over.
 #[derive(Debug)]
-pub struct Slot(mpsc::OwnedPermit<Record>);
+pub struct Slot(mpsc::OwnedPermit<Ended>);
 
 impl Slot {
-    /// Puts the record on its way; never waits and never fails.
-    pub fn send(self, record: Record) {
-        let _sender = self.0.send(record);
+    /// Puts the call on its way; never waits and never fails.
+    pub fn send(self, ended: Ended) {
+        let _sender = self.0.send(ended);
     }
 }
 
@@ -24,12 +24,12 @@ impl Slot {
 #[derive(Clone, Debug)]
 pub struct Outbox {
     /// None once closed.
-    sender: Arc<ArcSwapOption<mpsc::Sender<Record>>>,
+    sender: Arc<ArcSwapOption<mpsc::Sender<Ended>>>,
 }
 
 impl Outbox {
     /// An outbox of `slots_max` records and the end that the store reads.
-    pub fn new(slots_max: usize) -> (Self, mpsc::Receiver<Record>) {
+    pub fn new(slots_max: usize) -> (Self, mpsc::Receiver<Ended>) {
         let (sender, receiver) = mpsc::channel(slots_max.max(1));
         (Self { sender: Arc::new(ArcSwapOption::from_pointee(sender)) }, receiver)
     }

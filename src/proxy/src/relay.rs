@@ -96,7 +96,12 @@ impl Relay {
             if call.meter().is_some_and(|meter| meter.semantic()) {
                 call.first_token();
             }
+            // Before the client has it: what a dead process cannot tell any more, nobody pays for.
+            let within = call.advance();
             self.write(session, call, leg).await?;
+            if !within {
+                return Err(Fault::Exhausted);
+            }
             if leg.has_ended() {
                 return Ok(());
             }

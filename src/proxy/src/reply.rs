@@ -12,7 +12,7 @@ use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::record::{Attempt, Outcome};
 use tokenroute_domain::routing::Failure;
-use tokenroute_wire::envelope::read_error;
+use tokenroute_wire::envelope::{Envelope, read_error};
 
 use crate::call::Call;
 use crate::snapshot::Provider;
@@ -47,6 +47,10 @@ pub(crate) enum Fault {
     Cut(Failure),
     /// The same, and the provider has said so in an event of its own.
     Told(Bytes),
+    /// The key's ceiling is reached in the middle of the answer.
+    Exhausted,
+    /// The balance, or a ceiling of the key, does not cover the call.
+    Unaffordable(Box<Unaffordable>),
     /// The edge is going down and has ended the call.
     Shutdown,
     /// A defect of ours.
@@ -61,6 +65,15 @@ pub(crate) struct Rejection {
     pub(crate) body: Option<Bytes>,
     /// How long the provider says to wait.
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// What a call that cannot be paid for could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unaffordable {
+    /// Whether a ceiling of the key is in the way, and not the balance.
+    pub(crate) ceiling: bool,
+    /// The output cap with which it could be paid for; `None` if its prompt alone cannot.
+    pub(crate) tokens: Option<u64>,
 }
 
 impl Rejection {
@@ -86,6 +99,8 @@ impl Fault {
             | Self::Unavailable(_)
             | Self::Limited(_)
             | Self::ClientGone
+            | Self::Exhausted
+            | Self::Unaffordable(_)
             | Self::Shutdown
             | Self::Panicked => None,
         }
@@ -112,6 +127,8 @@ impl Fault {
             Self::Unavailable(_) => "unavailable",
             Self::Limited(_) => "limited",
             Self::ClientGone => "client_gone",
+            Self::Exhausted => "exhausted",
+            Self::Unaffordable(_) => "unaffordable",
             Self::Shutdown => "shutdown",
             Self::Panicked => "panicked",
         }
@@ -134,6 +151,9 @@ pub(crate) async fn fault(
         Fault::Limited(_) => (Outcome::Failed, words::of_failure(Failure::RateLimited)),
         Fault::Cut(failure) => (Outcome::Cut, words::of_cut(*failure)),
         Fault::Told(_) => (Outcome::Cut, words::ERROR_EVENT),
+        Fault::Exhausted => (Outcome::Cut, words::KEY_CEILING_REACHED),
+        Fault::Unaffordable(short) if short.ceiling => (Outcome::Refused, words::KEY_CEILING),
+        Fault::Unaffordable(_) => (Outcome::Refused, words::INSUFFICIENT_QUOTA),
         Fault::Shutdown => (Outcome::Shutdown, words::SHUTDOWN),
         Fault::Panicked => (Outcome::Panicked, words::PANICKED),
         Fault::ClientGone => {
@@ -151,8 +171,13 @@ pub(crate) async fn fault(
         Fault::Unavailable(left) | Fault::Limited(left) => {
             (words.status, words.envelope().body(), left)
         }
+        Fault::Unaffordable(short) => {
+            let envelope = Envelope { can_afford_tokens: short.tokens, ..words.envelope() };
+            (words.status, envelope.body(), None)
+        }
         Fault::Refused(_)
         | Fault::Failed(_)
+        | Fault::Exhausted
         | Fault::ClientGone
         | Fault::Cut(_)
         | Fault::Told(_)
@@ -219,6 +244,10 @@ pub(crate) async fn answer(
     let mut head = head(status, call)?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    if status == 402 {
+        // SDKs repeat a 402 never, but proxies and frameworks on top of them may.
+        head.insert_header("x-should-retry", HeaderValue::from_static("false"))?;
+    }
     if let Some(wait) = retry_after {
         // Rounded up: who comes back early is turned away again.
         let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));

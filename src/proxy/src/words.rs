@@ -31,6 +31,7 @@ impl Words {
             param: self.param,
             reason: self.reason,
             request_id: None,
+            can_afford_tokens: None,
         }
     }
 }
@@ -39,6 +40,7 @@ const AUTH: &str = "authentication_error";
 const INVALID: &str = "invalid_request_error";
 const UNAVAILABLE: &str = "service_unavailable";
 const UPSTREAM: &str = "upstream_error";
+const QUOTA: &str = "insufficient_quota";
 
 const KEY_MISSING: Words = Words {
     status: 401,
@@ -68,11 +70,11 @@ const KEY_AMBIGUOUS: Words = Words {
     message: "More than one API key was sent. Send exactly one.",
     param: None,
 };
-const INSUFFICIENT_QUOTA: Words = Words {
-    status: 402,
-    kind: "insufficient_quota",
-    reason: "insufficient_quota",
-    message: "The account's balance does not cover this call.",
+const FUNDS_UNAVAILABLE: Words = Words {
+    status: 503,
+    kind: UNAVAILABLE,
+    reason: "funds_unavailable",
+    message: "The account's balance cannot be checked now. Try again shortly.",
     param: None,
 };
 const MODEL_NOT_FOUND: Words = Words {
@@ -279,6 +281,30 @@ pub(crate) const ERROR_EVENT: Words = Words {
     message: "The provider failed in the middle of its answer. What you have received is incomplete.",
     param: None,
 };
+/// The balance does not cover a call.
+pub(crate) const INSUFFICIENT_QUOTA: Words = Words {
+    status: 402,
+    kind: QUOTA,
+    reason: "insufficient_quota",
+    message: "The account's balance does not cover the most that this call can cost. Ask for at most metadata.can_afford_tokens output tokens, or add credit.",
+    param: None,
+};
+/// A key's ceiling does not cover a call.
+pub(crate) const KEY_CEILING: Words = Words {
+    status: 402,
+    kind: QUOTA,
+    reason: "key_ceiling",
+    message: "What is left under this key's spending ceiling does not cover the most that this call can cost. Ask for at most metadata.can_afford_tokens output tokens, wait for the ceiling's next period, or use another key.",
+    param: None,
+};
+/// A key's ceiling is reached in the middle of an answer.
+pub(crate) const KEY_CEILING_REACHED: Words = Words {
+    status: 402,
+    kind: QUOTA,
+    reason: "key_ceiling_reached",
+    message: "This key's spending ceiling was reached in the middle of the answer. What you have received is incomplete.",
+    param: None,
+};
 /// No target takes calls now.
 pub(crate) const TARGETS_UNAVAILABLE: Words = Words {
     status: 503,
@@ -311,7 +337,7 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
         Refusal::KeyUnknown => KEY_UNKNOWN,
         Refusal::KeyExpired => KEY_EXPIRED,
         Refusal::KeyAmbiguous => KEY_AMBIGUOUS,
-        Refusal::InsufficientQuota => INSUFFICIENT_QUOTA,
+        Refusal::FundsUnavailable => FUNDS_UNAVAILABLE,
         Refusal::ModelNotFound => MODEL_NOT_FOUND,
         Refusal::ModelMissing => MODEL_MISSING,
         Refusal::InvalidJson => INVALID_JSON,
@@ -382,7 +408,15 @@ mod tests {
         let failures = Failure::ALL.map(of_failure);
         let cuts = Failure::ALL.map(of_cut);
         let refusals = Refusal::ALL.map(of_refusal);
-        let others = [SHUTDOWN, PANICKED, TARGETS_UNAVAILABLE, ERROR_EVENT];
+        let others = [
+            SHUTDOWN,
+            PANICKED,
+            TARGETS_UNAVAILABLE,
+            ERROR_EVENT,
+            INSUFFICIENT_QUOTA,
+            KEY_CEILING,
+            KEY_CEILING_REACHED,
+        ];
         for words in failures.iter().chain(&cuts).chain(&refusals).chain(&others) {
             let row = format!("| {} | `{}` | `{}` |", words.status, words.kind, words.reason);
             assert!(DOCUMENT.contains(&row), "{row}");

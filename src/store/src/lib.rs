@@ -11,6 +11,7 @@ mod record_writer;
 mod redis_cache;
 mod sql;
 mod target_hints;
+mod terms;
 
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
@@ -18,6 +19,10 @@ pub use error::Error;
 pub use record_writer::{RecordWriter, WriterGauges};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
+pub use sql::accounts::Account;
+pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
+pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
+pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
 pub use target_hints::TargetHints;

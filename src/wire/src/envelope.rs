@@ -29,6 +29,8 @@ pub struct Envelope<'a> {
     pub reason: &'a str,
     /// The call's id, where there is one.
     pub request_id: Option<&'a str>,
+    /// The cap on output tokens with which a call could be paid for, where one was too dear.
+    pub can_afford_tokens: Option<u64>,
 }
 
 impl Envelope<'_> {
@@ -70,6 +72,10 @@ impl Envelope<'_> {
         if let Some(id) = self.request_id {
             out.extend_from_slice(b",\"request_id\":");
             push_json_string(out, id);
+        }
+        if let Some(tokens) = self.can_afford_tokens {
+            out.extend_from_slice(b",\"can_afford_tokens\":");
+            out.extend_from_slice(tokens.to_string().as_bytes());
         }
         out.extend_from_slice(b"}}");
     }

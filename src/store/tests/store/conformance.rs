@@ -1,7 +1,7 @@
 //! What every database must do. A backend names itself once at the end of the file.
 
 use tokenroute_domain::id::{AccountId, CallId};
-use tokenroute_domain::key::{ApiKey, Funding};
+use tokenroute_domain::key::{ApiKey, Funding, Terms};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
@@ -86,6 +86,7 @@ async fn keys_are_listed_in_pages(database: &Database) {
         created: T0,
         expires: None,
         revoked: None,
+        terms: Terms::default(),
     };
     assert_eq!(first[0], whole);
     let rest = database.list_keys(Some(first[1].id), 10).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
-use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey};
+use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Why;
@@ -84,6 +84,7 @@ pub(crate) fn new_key(number: u8) -> NewKey<'static> {
         shown: "sk-tr-abcd",
         created: T0,
         expires: None,
+        terms: Terms::default(),
     }
 }
 

@@ -12,6 +12,7 @@ const NO_KEY: Envelope<'_> = Envelope {
     param: None,
     reason: "key_unknown",
     request_id: None,
+    can_afford_tokens: None,
 };
 
 fn read(bytes: &[u8]) -> Value {

@@ -35,9 +35,12 @@ pub struct Change<'a> {
     /// The beginning of an answer, to be put at the end of `messages`. Only in a body that has ended and
     /// whose `messages` is a list.
     pub prefill: Option<Prefill<'a>>,
-    /// Takes the place of each cap on the answer's tokens that is given as an integer. Only in a body
-    /// that has ended.
+    /// Takes the place of each cap on the answer's tokens that is a greater integer. Only in a body that
+    /// has ended.
     pub output_tokens_max: Option<u64>,
+    /// The member that says `output_tokens_max` where the body has no cap that is an integer: it is put in,
+    /// or takes the place of a `null`.
+    pub output_cap: Option<&'static str>,
 }
 
 /// Bytes in the place of others, or between them.
@@ -81,6 +84,8 @@ pub struct Splicer {
     /// `stream_options` and the two caps, and two for a prefill.
     edits: Vec<Edit>,
     usage: Usage,
+    /// The member with a cap that is put into a body that goes on, if that has none to its end.
+    cap: Option<String>,
     /// Bytes of the length that nothing has claimed yet.
     reserve: i64,
     growth: i64,
@@ -103,8 +108,16 @@ impl Splicer {
             Usage::Known(_) => 0,
             Usage::Held(_) | Usage::Open => i64::try_from(MEMBER.len()).unwrap_or(i64::MAX),
         };
+        let reserve = match change.cap_member() {
+            Some(member) if !scanner.finished() => {
+                reserve.saturating_add(i64::try_from(member.len()).unwrap_or(i64::MAX))
+            }
+            Some(_) | None => reserve,
+        };
+        let cap = change.cap_member().filter(|_| !scanner.finished());
         let blind = facts.model.is_none() && !scanner.finished();
-        let mut splicer = Self { edits: Vec::new(), usage, reserve, growth: 0, offset: 0, blind };
+        let edits = Vec::new();
+        let mut splicer = Self { edits, usage, cap, reserve, growth: 0, offset: 0, blind };
         if let Some(model) = &facts.model {
             let mut name = Vec::with_capacity(change.model.len().saturating_add(2));
             push_json_string(&mut name, change.model);
@@ -146,6 +159,14 @@ impl Splicer {
             return;
         }
         let facts = scanner.facts();
+        if let Some(close) = facts.close
+            && let Some(member) = self.cap.take()
+            && !has_cap(facts)
+        {
+            let edit = Edit::insert(close, member.into());
+            self.reserve = self.reserve.saturating_sub(edit.growth());
+            self.schedule(edit);
+        }
         if !matches!(self.usage, Usage::Known(_)) {
             self.usage = decide(facts, scanner.scanned());
             if let Usage::Known(edit) = &mut self.usage
@@ -192,10 +213,17 @@ impl Splicer {
                 (facts.max_completion_tokens, facts.max_completion_tokens_span),
             ];
             for cap in caps {
-                if let (Some(Number::Integer(_)), Some(span)) = cap {
+                if let (Some(Number::Integer(given)), Some(span)) = cap
+                    && given > tokens
+                {
                     self.schedule(Edit::replace(span, tokens.to_string().into()));
                 }
             }
+        }
+        if let (Some(member), Some(close)) = (change.cap_member(), facts.close)
+            && !has_cap(facts)
+        {
+            self.schedule(cap_edit(change, facts, (member, close)));
         }
         if let (Some(prefill), Some(messages), Some(close)) =
             (change.prefill, facts.messages, facts.close)
@@ -212,6 +240,33 @@ impl Splicer {
         self.offset = frames.slice(self.offset, end, out);
         self.offset == end
     }
+}
+
+impl Change<'_> {
+    /// The member that caps the answer, with the comma before it.
+    fn cap_member(&self) -> Option<String> {
+        Some(format!(",\"{}\":{}", self.output_cap?, self.output_tokens_max?))
+    }
+}
+
+/// Puts a cap where there is none, or where the member says `null`.
+fn cap_edit(change: &Change<'_>, facts: &Facts, (member, close): (String, u64)) -> Edit {
+    let span = match change.output_cap {
+        Some("max_tokens") => facts.max_tokens.and(facts.max_tokens_span),
+        Some(_) => facts.max_completion_tokens.and(facts.max_completion_tokens_span),
+        None => None,
+    };
+    match (span, change.output_tokens_max) {
+        (Some(span), Some(tokens)) => Edit::replace(span, tokens.to_string().into()),
+        (Some(_) | None, _) => Edit::insert(close, member.into()),
+    }
+}
+
+/// Whether a cap on the answer's tokens is given as an integer.
+fn has_cap(facts: &Facts) -> bool {
+    [facts.max_tokens, facts.max_completion_tokens]
+        .iter()
+        .any(|cap| matches!(cap, Some(Number::Integer(_))))
 }
 
 /// What is to become of `stream_options` by what is known so far.

@@ -128,7 +128,7 @@ fn all_changes_go_together_in_any_order() {
     let usage = r#","stream_options":{"include_usage":true}"#;
     assert_eq!(
         edit(
-            r#"{"max_tokens":4096,"messages":[],"max_completion_tokens": 1 ,"stream":true,"model":"m"}"#,
+            r#"{"max_tokens":4096,"messages":[],"max_completion_tokens": 9 ,"stream":true,"model":"m"}"#,
             &change
         ),
         format!(
@@ -204,4 +204,57 @@ fn what_was_given_up_has_no_hash() {
     assert_eq!(prefix_hash(&frames, 7, 100), none);
     assert_eq!(prefix_hash(&frames, 16, 100), none);
     assert_eq!(prefix_hash(&frames, 9, 100), prefix_hash(&frame(b"9abcdef", 2), 0, 100));
+}
+
+#[test]
+fn a_cap_is_put_where_none_is_and_never_raised() {
+    let cap = |member| Change {
+        output_tokens_max: Some(7),
+        output_cap: Some(member),
+        ..Change::default()
+    };
+    let edit = |came: &str, member| edit(came, &Change { model: "m", ..cap(member) });
+    for (came, member, sent) in [
+        (r#"{"model":"m"}"#, "max_tokens", r#"{"model":"m","max_tokens":7}"#),
+        (r#"{"model":"m","max_tokens":null}"#, "max_tokens", r#"{"model":"m","max_tokens":7}"#),
+        (
+            r#"{"max_tokens":null,"model":"m"}"#,
+            "max_completion_tokens",
+            r#"{"max_tokens":null,"model":"m","max_completion_tokens":7}"#,
+        ),
+        (
+            r#"{"model":"m","max_completion_tokens":3}"#,
+            "max_tokens",
+            r#"{"model":"m","max_completion_tokens":3}"#,
+        ),
+        (
+            r#"{"model":"m","max_tokens":700}"#,
+            "max_completion_tokens",
+            r#"{"model":"m","max_tokens":7}"#,
+        ),
+    ] {
+        assert_eq!(edit(came, member), sent, "{came}");
+    }
+}
+
+#[test]
+fn a_body_that_goes_on_gets_its_cap_at_its_end_and_the_length_is_exact() {
+    let change = Change {
+        model: "m",
+        output_tokens_max: Some(7),
+        output_cap: Some("max_tokens"),
+        ..Change::default()
+    };
+    for (body, sent) in [
+        (r#"{"model":"m","z":[1,2,3]}"#, r#"{"model":"m","z":[1,2,3],"max_tokens":7}"#),
+        (
+            r#"{"model":"m","z":[1,2,3],"max_tokens":5}"#,
+            r#"{"model":"m","z":[1,2,3],"max_tokens":5               }"#,
+        ),
+    ] {
+        for size in [1, 5, 40] {
+            let late = attempt(body.as_bytes(), &change, size, 12);
+            assert_eq!(String::from_utf8(late.sent).unwrap(), sent, "{size}");
+        }
+    }
 }

@@ -2,8 +2,13 @@
 
 use super::*;
 
-const ASK: Change<'_> =
-    Change { model: "up/1", include_usage: true, prefill: None, output_tokens_max: None };
+const ASK: Change<'_> = Change {
+    model: "up/1",
+    include_usage: true,
+    prefill: None,
+    output_tokens_max: None,
+    output_cap: None,
+};
 
 /// Each body, and what it becomes if usage is to be asked for.
 const BODIES: &[(&str, &str)] = &[
