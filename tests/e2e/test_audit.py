@@ -1,5 +1,6 @@
 """The auditor finds what is wrong: doctored books and a doctored truth, one defect each."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from harness import books
 from harness.programs import ROOT
 
 AUDIT = ROOT / "tests/audit/audit.py"
@@ -15,7 +17,7 @@ SECOND = 1_000_000
 INPUT, OUTPUT = 1_000, 4_000
 GRANT = 1_000_000_000
 
-# What the auditor reads, by the names that the gateway's own migrations give.
+# What the auditor reads, without the checks that would keep defects out.
 SCHEMA = """
 CREATE TABLE accounts (id TEXT PRIMARY KEY, funding TEXT);
 CREATE TABLE records (call TEXT, key_id TEXT, account TEXT, model TEXT, outcome TEXT, usage_source TEXT,
@@ -252,6 +254,28 @@ def a_loan_that_never_came_back(world):
 def test_what_is_wrong_is_found(world, break_it, kinds):
     break_it(world)
     assert world.audit() == kinds
+
+
+@pytest.mark.parametrize("form", ["sqlite", "postgres"])
+def test_the_migrations_tables_are_read(folder, postgres, form):
+    """By their real names, in both dialects: an account that nobody has used is in order."""
+    scripts = sorted((ROOT / "src/store/migrations" / form).glob("*.sql"))
+    assert scripts
+    account = ("INSERT INTO accounts (id, name, funding, created) VALUES ('acc_a', 'a', 'prepaid', 1);"
+               "INSERT INTO pools (account, free) VALUES ('acc_a', {});")
+    truth = folder / "truth.jsonl"
+    truth.write_text("")
+    for free, kinds in ((0, []), (5, ["unbalanced"])):
+        statements = "".join(path.read_text() for path in scripts) + account.format(free)
+        if form == "postgres":
+            database = postgres.create()
+            assert postgres.runs(statements, database.rpartition("/")[2])
+        else:
+            database = folder / f"books-{free}.db"
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.executescript(statements)
+        found, text = books.run_audit(truth, database)
+        assert found == kinds, text
 
 
 def test_what_comes_to_rest_late_is_waited_for(world):
