@@ -14,7 +14,12 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::key::{KeyHash, Pepper, RawKey, SharedKey};
+use tokenroute_domain::id::{AccountId, CallId, NodeId};
+use tokenroute_domain::journal::{Ended, Intent, Mark};
+use tokenroute_domain::pool::Exchange;
 use tokenroute_domain::record::{Outcome, Record};
+use tokenroute_proxy::bank::{Bank, Banked, Journal, Later, Unavailable as Away, Unwritable};
+use tokenroute_proxy::books::Books;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::keys::{Find, Keys};
@@ -40,6 +45,56 @@ impl Keys for Broken {
     }
 }
 
+/// Neither lends nor writes: these calls have no money in them.
+#[derive(Debug)]
+struct Nobody;
+
+impl Bank for Nobody {
+    fn exchange<'a>(&'a self, all: &'a [Exchange]) -> Later<'a, Vec<Result<Banked, Away>>> {
+        Box::pin(async { all.iter().map(|_| Err(Away)).collect() })
+    }
+
+    fn write<'a>(&'a self, _: &'a [Arc<Record>]) -> Later<'a, Result<(), Away>> {
+        Box::pin(async { Err(Away) })
+    }
+
+    fn posted<'a>(&'a self, _: &'a [CallId]) -> Later<'a, Result<Vec<CallId>, Away>> {
+        Box::pin(async { Err(Away) })
+    }
+
+    fn recall(&self, _: AccountId) {}
+
+    fn recalled(&self) -> Later<'_, AccountId> {
+        Box::pin(std::future::pending())
+    }
+
+    fn posts_at_once(&self) -> bool {
+        true
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Journal for Nobody {
+    fn intend(&self, _: &Intent) -> Result<(), Unwritable> {
+        Err(Unwritable)
+    }
+
+    fn mark(&self, _: &[Mark]) {}
+
+    fn ended(&self, _: &[Arc<Ended>]) -> Result<(), Unwritable> {
+        Err(Unwritable)
+    }
+
+    fn forget(&self, _: &[CallId]) {}
+
+    fn is_writable(&self) -> bool {
+        false
+    }
+}
+
 fn limits() -> Limits {
     let short = Duration::from_secs(5);
     Limits {
@@ -59,7 +114,7 @@ fn limits() -> Limits {
 }
 
 /// Starts a gateway; it ends with the test's process.
-fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
+fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Ended>) {
     let (outbox, records) = Outbox::new(slots_max);
     let metrics = Metrics::new().unwrap();
     let settings = Settings {
@@ -78,6 +133,7 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Record>) {
         outbox,
         metrics: metrics.clone(),
         lifecycle: Lifecycle::default(),
+        books: Books::new(NodeId::new(Timestamp(0), 0), Arc::new(Nobody), Arc::new(Nobody)),
     })
     .unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -128,7 +184,7 @@ fn a_panic_ends_one_call_with_an_answer_and_a_record() {
         let answer = call(&mut stream);
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(answer.contains("\"reason\":\"internal_error\""), "{answer}");
-        let record = records.blocking_recv().unwrap();
+        let record = records.blocking_recv().unwrap().record;
         assert_eq!((record.outcome, record.status), (Outcome::Panicked, 500));
         assert!(answer.contains(&record.call.to_string()), "{answer}");
         assert_eq!(metrics.panics.get(), served);
@@ -151,6 +207,6 @@ fn without_a_slot_a_call_is_refused_and_counted() {
         metrics.calls_without_slot.get() == 1
     });
     assert!(counted, "{}", metrics.calls_without_slot.get());
-    assert_eq!(records.blocking_recv().unwrap().status, 500);
+    assert_eq!(records.blocking_recv().unwrap().record.status, 500);
     assert!(records.try_recv().is_err());
 }

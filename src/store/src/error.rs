@@ -4,7 +4,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 
 /// What the caller can do about a database that failed. "Not found" is no error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The database is locked, full, overloaded or away: the same request may succeed later.
     #[error("the database is not available: {0}")]

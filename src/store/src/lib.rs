@@ -5,6 +5,7 @@
 //! be read is an [`Error`], so that an outage never looks like an unknown key.
 //! This crate knows neither HTTP nor configuration, and it reads no clock: time is an argument.
 
+mod bank;
 mod directory;
 mod error;
 mod record_writer;
@@ -13,6 +14,7 @@ mod sql;
 mod target_hints;
 mod terms;
 
+pub use bank::sql::SqlBank;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
 pub use error::Error;
@@ -21,8 +23,10 @@ pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::accounts::Account;
 pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
+pub use sql::findings::{Finding, StoredFinding};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
 pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
+pub use sql::usage::UsageRow;
 pub use target_hints::TargetHints;

@@ -3,11 +3,14 @@
 
 pub(crate) mod accounts;
 pub(crate) mod escrow;
+pub(crate) mod findings;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod posting;
+pub(crate) mod reconcile;
 pub(crate) mod records;
 pub(crate) mod statement;
+pub(crate) mod usage;
 
 use std::borrow::Cow;
 use std::fs;

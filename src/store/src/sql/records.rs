@@ -1,7 +1,7 @@
 //! Request records in SQL: written in batches, read in the order in which they were written.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use tokenroute_domain::id::CallId;
@@ -117,15 +117,25 @@ pub struct StoredRecord {
 }
 
 impl Database {
-    /// Writes all of `batch` or, on an error, none of it. A call that has a record keeps that one,
+    /// Writes all of `batch`, in which no money is, or, on an error, none of it. A call that has a record keeps that one,
     /// so a batch whose commit was not confirmed can be written again.
     pub async fn insert_records(&self, batch: &[Record]) -> Result<(), Error> {
-        if batch.is_empty() {
+        let records: Vec<_> = batch.iter().map(|record| (record, record.charge)).collect();
+        self.insert_all(&records).await
+    }
+
+    /// The same for records that others share.
+    pub async fn write_records(&self, batch: &[Arc<Record>]) -> Result<(), Error> {
+        let records: Vec<_> = batch.iter().map(|record| (&**record, record.charge)).collect();
+        self.insert_all(&records).await
+    }
+
+    async fn insert_all(&self, records: &[(&Record, NanoUsd)]) -> Result<(), Error> {
+        if records.is_empty() {
             return Ok(());
         }
         let mut transaction = self.begin().await?;
-        let records: Vec<_> = batch.iter().map(|record| (record, record.charge)).collect();
-        insert(&mut transaction, &records).await?;
+        insert(&mut transaction, records).await?;
         transaction.commit().await
     }
 

@@ -305,4 +305,4 @@ macro_rules! conformance {
     };
 }
 
-conformance! { sqlite, }
+conformance! { sqlite, postgres, }

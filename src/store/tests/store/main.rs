@@ -1,6 +1,7 @@
 //! What outlives the process, tried against a real database file and a real Redis server.
 //!
-//! Redis is the machine's `redis-server`, started by the tests on free ports; without it they fail.
+//! Redis is the machine's `redis-server`, started by the tests on free ports, and PostgreSQL its `postgres`;
+//! without them they fail.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +15,8 @@ mod directory;
 mod fake_redis;
 mod hints;
 mod outages;
+mod postgres;
+mod postgres_server;
 mod redis_server;
 mod sqlite;
 mod support;

@@ -1,0 +1,212 @@
+//! What a call can come to, and the money that is put aside for it before anything goes upstream.
+//!
+//! **Invariant:** a call with money in it goes upstream only with a hold that no answer within its caps
+//! can exceed, or with one under a key's ceiling that the answer is ended at.
+
+use http::header::CONTENT_LENGTH;
+use pingora_http::RequestHeader;
+use tokenroute_domain::admission::Refusal;
+use tokenroute_domain::bound::{self, Ask, Bound, Caps, Tariff};
+use tokenroute_domain::catalog::{Route, Target};
+use tokenroute_domain::money::NanoUsd;
+use tokenroute_domain::record::Endpoint;
+use tokenroute_domain::time::Timestamp;
+use tokenroute_wire::request::{Flag, Number};
+
+use crate::books::{Books, Claim, Denied};
+use crate::call::Call;
+use crate::reply::{Fault, Unaffordable};
+use crate::request::Request;
+use crate::snapshot::Snapshot;
+
+/// How often a hold is tried: as it is asked for, with the prompt counted, clamped, and once more if the
+/// balance has shrunk meanwhile.
+const TRIES_MAX: usize = 5;
+/// Bytes of a request in a token, cautiously: what a call that its process did not live to settle is
+/// charged for its prompt must not exceed what a provider would count.
+const BYTES_PER_TOKEN: u64 = 5;
+
+/// How a call's output is bounded at each target.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) ask: Ask,
+    pub(crate) caps: Caps,
+}
+
+impl Bounds {
+    /// The most output tokens of one choice at a target; `None` where there is no output.
+    pub(crate) fn output_tokens_max(&self, target: &Target) -> Option<u64> {
+        self.ask.generates.then(|| self.caps.cap(&self.ask, target).tokens)
+    }
+}
+
+/// Puts money aside for a call that has some in it, and writes down that it goes upstream.
+pub(crate) async fn hold(
+    call: &mut Call,
+    books: &Books,
+    (route, snapshot): (&Route, &Snapshot),
+    (head, request): (&RequestHeader, &Request),
+) -> Result<Option<Bounds>, Fault> {
+    let Some(key) = call.key.clone().filter(|key| key.is_metered()) else { return Ok(None) };
+    let mut quote = Quote::new(call, (route, snapshot), (head, request));
+    for _ in 0..TRIES_MAX {
+        let claim = Claim::new(&key, quote.amount(), call.started);
+        let (left, ceiling) = match books.hold(&key, &claim).await {
+            Ok(hold) => {
+                let prompt_tokens = quote.prompt_tokens;
+                call.fund(hold, (quote.limit.is_some(), prompt_tokens)).map_err(|_| unavailable())?;
+                return Ok(Some(quote.bounds));
+            }
+            Err(Denied::Unavailable) => return Err(unavailable()),
+            Err(Denied::Money(left)) => (left, false),
+            Err(Denied::Ceiling(left)) => (left, true),
+        };
+        quote.lower((left, ceiling), call, request).await?;
+    }
+    Err(unavailable())
+}
+
+fn unavailable() -> Fault {
+    Fault::Refused(Refusal::FundsUnavailable)
+}
+
+/// What a call can come to.
+struct Quote<'a> {
+    targets: &'a [Target],
+    now: Timestamp,
+    bounds: Bounds,
+    /// The least output that a call is clamped to.
+    output_tokens_min: u64,
+    /// Whether the answer is a stream, which can be ended anywhere.
+    streamed: bool,
+    /// Whether the prompt has been counted.
+    counted: bool,
+    /// Input tokens, cautiously.
+    prompt_tokens: u64,
+    /// Less than the call can come to: the answer is ended there.
+    limit: Option<NanoUsd>,
+}
+
+impl<'a> Quote<'a> {
+    fn new(
+        call: &Call,
+        (route, snapshot): (&'a Route, &Snapshot),
+        (head, request): (&RequestHeader, &Request),
+    ) -> Self {
+        let bytes = if request.ended {
+            request.frames.end()
+        } else {
+            let announced = head.headers.get(CONTENT_LENGTH).and_then(|text| text.to_str().ok());
+            let announced = announced.and_then(|text| text.parse().ok());
+            announced.unwrap_or(snapshot.limits.body_bytes_max)
+        };
+        let ask = ask(call.endpoint, request, bytes);
+        let caps = Caps { default: snapshot.money.output_tokens_default, clamp: None };
+        let prompt_tokens =
+            if ask.images > 0 || ask.files > 0 { 0 } else { (bytes / BYTES_PER_TOKEN).max(1) };
+        Self {
+            targets: &route.targets,
+            now: call.started,
+            bounds: Bounds { ask, caps },
+            output_tokens_min: snapshot.money.output_tokens_min,
+            streamed: request.scanner.facts().stream == Some(Flag::True),
+            counted: !request.ended,
+            prompt_tokens,
+            limit: None,
+        }
+    }
+
+    /// What to hold: the most that the dearest target can come to.
+    fn amount(&self) -> NanoUsd {
+        let Bounds { ask, caps } = &self.bounds;
+        let worst = self.tariffs().map(|(target, tariff)| {
+            tariff.worst(&Bound::new(ask, target, caps))
+        });
+        let worst = worst.max().unwrap_or_default();
+        self.limit.map_or(worst, |limit| worst.min(limit))
+    }
+
+    fn tariffs(&self) -> impl Iterator<Item = (&'a Target, Tariff)> + use<'a> {
+        let (ask, now) = (self.bounds.ask, self.now);
+        self.targets.iter().filter_map(move |target| {
+            let price = target.prices.at(now)?;
+            let input_tokens = bound::input_tokens(&ask, target);
+            Some((target, Tariff::new(price, input_tokens, ask.tier)))
+        })
+    }
+
+    /// The output cap that `money` covers at every target; `None` if it does not cover the prompt.
+    fn affordable(&self, money: NanoUsd) -> Option<u64> {
+        let ask = &self.bounds.ask;
+        let caps = self.tariffs().map(|(target, tariff)| {
+            tariff.affordable(bound::input_tokens(ask, target), ask.choices, money)
+        });
+        caps.min().flatten()
+    }
+
+    /// Makes do with `left`: counts the prompt, then clamps the output, then ends a stream at its key's
+    /// ceiling. `Err` if the call cannot be paid for.
+    async fn lower(
+        &mut self,
+        (left, ceiling): (NanoUsd, bool),
+        call: &Call,
+        request: &Request,
+    ) -> Result<(), Fault> {
+        if !self.counted {
+            self.counted = true;
+            let before = self.amount();
+            if let Some(tokens) = call.count_prompt(request).await {
+                let text = bound::text_by_count(tokens);
+                let ask = &mut self.bounds.ask;
+                ask.text_tokens = ask.text_tokens.min(text);
+                if self.prompt_tokens > 0 {
+                    self.prompt_tokens = tokens.max(1);
+                }
+                if self.amount() < before {
+                    return Ok(());
+                }
+            }
+        }
+        let tokens = self.affordable(left);
+        let short = Fault::Unaffordable(Box::new(Unaffordable { ceiling, tokens }));
+        let Some(tokens) = tokens.filter(|_| self.bounds.ask.generates) else { return Err(short) };
+        let cap = self.targets.iter().filter_map(|one| self.bounds.output_tokens_max(one)).max();
+        if tokens < self.output_tokens_min.min(cap.unwrap_or(u64::MAX)) {
+            return Err(short);
+        }
+        if self.bounds.ask.output_cap.is_none() {
+            self.bounds.caps.clamp = Some(tokens);
+            Ok(())
+        } else if ceiling && self.streamed {
+            self.limit = Some(left);
+            Ok(())
+        } else {
+            Err(short)
+        }
+    }
+}
+
+/// What a request says about how much it can come to.
+fn ask(endpoint: Endpoint, request: &Request, bytes: u64) -> Ask {
+    let facts = request.scanner.facts();
+    let count = |number: Option<Number>| match number {
+        Some(Number::Integer(count)) => Some(count),
+        Some(Number::Null | Number::Other) | None => None,
+    };
+    let choices = count(facts.n).unwrap_or(1).max(count(facts.best_of).unwrap_or(1));
+    let caps = [count(facts.max_completion_tokens), count(facts.max_tokens)];
+    let generates = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => true,
+        Endpoint::Embeddings | Endpoint::Models | Endpoint::Unknown => false,
+    };
+    Ask {
+        text_tokens: bound::text_by_bytes(bytes),
+        images: 0,
+        files: 0,
+        // Where both are given, a provider may mind either.
+        output_cap: caps.into_iter().flatten().max(),
+        choices: choices.max(1),
+        generates,
+        tier: None,
+    }
+}

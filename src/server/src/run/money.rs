@@ -1,0 +1,195 @@
+//! Money: the bank and the journal behind the data plane's traits, the teller between them, and the calls
+//! that an earlier run did not live to settle.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenroute_domain::id::{AccountId, CallId, NodeId};
+use tokenroute_domain::journal::{Ended, Intent, Mark};
+use tokenroute_domain::key::Funding;
+use tokenroute_domain::money::NanoUsd;
+use tokenroute_domain::pool::{Exchange, Settlement, Want};
+use tokenroute_domain::record::Record;
+use tokenroute_proxy::bank::{self, Bank, Banked, Later, Unavailable, Unwritable};
+use tokenroute_proxy::clock;
+use tokenroute_store::{Journal, Orphan, SqlBank};
+use tokio::sync::watch;
+
+/// How often it is looked for journals whose process has gone.
+const ORPHANS: Duration = Duration::from_secs(5);
+/// Calls that are settled in one exchange.
+const BATCH_MAX: usize = 256;
+
+/// SQL alone as the data plane's bank.
+#[derive(Debug)]
+pub(super) struct SqlBanking {
+    pub(super) bank: SqlBank,
+    pub(super) lease: Duration,
+}
+
+impl Bank for SqlBanking {
+    fn exchange<'a>(&'a self, all: &'a [Exchange]) -> Later<'a, Vec<Result<Banked, Unavailable>>> {
+        Box::pin(async move {
+            let answers = self.bank.exchange(all, clock::now()).await;
+            let banked = |reply| Banked { reply, epoch: 1, recovering: false };
+            answers.into_iter().map(|answer| answer.map(banked).map_err(away)).collect()
+        })
+    }
+
+    fn write<'a>(&'a self, records: &'a [Arc<Record>]) -> Later<'a, Result<(), Unavailable>> {
+        Box::pin(async move { self.bank.write(records).await.map_err(away) })
+    }
+
+    fn posted<'a>(&'a self, calls: &'a [CallId]) -> Later<'a, Result<Vec<CallId>, Unavailable>> {
+        Box::pin(async move { self.bank.posted(calls).await.map_err(away) })
+    }
+
+    /// The only other edge on one database is a predecessor that goes down, and gives back by itself.
+    fn recall(&self, _: AccountId) {}
+
+    fn recalled(&self) -> Later<'_, AccountId> {
+        Box::pin(std::future::pending())
+    }
+
+    fn posts_at_once(&self) -> bool {
+        true
+    }
+
+    fn lease(&self) -> Duration {
+        self.lease
+    }
+}
+
+/// Says why, once here, and passes on that it is so.
+pub(super) fn away(error: impl fmt::Display) -> Unavailable {
+    tracing::warn!(%error, "the bank cannot be asked");
+    Unavailable
+}
+
+/// `store`'s journal as the data plane asks for it.
+#[derive(Debug)]
+pub(super) struct Journalled(pub(super) Journal);
+
+impl bank::Journal for Journalled {
+    fn intend(&self, intent: &Intent) -> Result<(), Unwritable> {
+        self.0.intend(intent).map_err(|_| Unwritable)
+    }
+
+    fn mark(&self, marks: &[Mark]) {
+        self.0.mark(marks);
+    }
+
+    fn ended(&self, ended: &[Arc<Ended>]) -> Result<(), Unwritable> {
+        self.0.ended(ended).map_err(|_| Unwritable)
+    }
+
+    fn forget(&self, calls: &[CallId]) {
+        self.0.forget(calls);
+    }
+
+    fn is_writable(&self) -> bool {
+        self.0.is_writable()
+    }
+}
+
+/// Settles what runs that are gone have left in the journals of this node, now and whenever another run
+/// goes: an upgrade's predecessor may be killed after its successor has started.
+pub(super) async fn settle_orphans(
+    folder: PathBuf,
+    bank: Arc<dyn Bank>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let read = { let folder = folder.clone(); move || Journal::orphans(&folder) };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(orphans)) => {
+                for orphan in orphans {
+                    settle(orphan, &*bank).await;
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the journal folder cannot be read"),
+            Err(_) => tracing::error!("reading the journals failed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ORPHANS) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Settles one run's calls in its name, gives back its loans, and removes its journal. What cannot be told
+/// stays for the next time.
+async fn settle(orphan: Orphan, bank: &dyn Bank) {
+    let calls: Vec<CallId> = orphan.calls().iter().map(|ended| ended.record.call).collect();
+    tracing::warn!(node = %orphan.node(), calls = calls.len(), "settling a run that is gone");
+    let Ok(posted) = bank.posted(&calls).await else { return };
+    let mut accounts: BTreeMap<AccountId, Vec<Settlement>> = BTreeMap::new();
+    let mut plain = Vec::new();
+    for ended in orphan.calls() {
+        if posted.contains(&ended.record.call) {
+            continue;
+        }
+        match (&ended.due, ended.record.account) {
+            (Some(due), Some(account)) => accounts.entry(account).or_default().push(Settlement {
+                record: Arc::clone(&ended.record),
+                charge: due.charge,
+                purses: due.purses.clone(),
+            }),
+            (_, _) => plain.push(Arc::clone(&ended.record)),
+        }
+    }
+    for batch in plain.chunks(BATCH_MAX) {
+        if bank.write(batch).await.is_err() {
+            return;
+        }
+    }
+    for (account, settlements) in accounts {
+        if !tell(orphan.node(), account, settlements, bank).await {
+            return;
+        }
+    }
+    if bank.posts_at_once() || all_posted(&calls, bank).await {
+        orphan.finish();
+    }
+}
+
+/// Tells the bank of one account's calls, in the name of the run that had them.
+async fn tell(
+    node: NodeId,
+    account: AccountId,
+    settlements: Vec<Settlement>,
+    bank: &dyn Bank,
+) -> bool {
+    for batch in settlements.chunks(BATCH_MAX) {
+        // An unmetered account's calls are charged nothing, and draw on no pool.
+        let paid = batch.iter().any(|one| one.record.charge > NanoUsd::ZERO);
+        let exchange = Exchange {
+            account,
+            funding: if paid { Funding::Prepaid } else { Funding::Unmetered },
+            node,
+            settlements: batch.to_vec(),
+            want: Want::default(),
+            purses: Vec::new(),
+        };
+        let answers = bank.exchange(&[exchange]).await;
+        if !answers.iter().all(Result::is_ok) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether all of these are in SQL. Whoever asks too early asks again: what has been told before is not
+/// told twice.
+async fn all_posted(calls: &[CallId], bank: &dyn Bank) -> bool {
+    for _ in 0..50 {
+        if bank.posted(calls).await.is_ok_and(|posted| posted.len() == calls.len()) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    false
+}

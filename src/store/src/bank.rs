@@ -1,0 +1,3 @@
+//! Who lends accounts' money to edges and settles what they spend.
+
+pub(crate) mod sql;
