@@ -267,7 +267,9 @@ def test_an_edge_that_never_comes_back_leaves_no_money_behind(fleet, truth, post
 @contextlib.contextmanager
 def small_disk(folder, megabytes):
     """A file system of its own; skips where none can be mounted."""
-    folder.mkdir(parents=True, mode=0o700)
+    # A state folder is for its owner alone.
+    folder.parent.mkdir(parents=True, mode=0o700)
+    folder.mkdir(mode=0o700)
     words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", folder]
     if os.getuid() != 0 or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("mounting a small file system is not permitted here: a full disk was not tested")
