@@ -8,7 +8,6 @@
 mod bank;
 mod directory;
 mod error;
-mod record_writer;
 mod redis_cache;
 mod sql;
 mod target_hints;
@@ -18,7 +17,6 @@ pub use bank::sql::SqlBank;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
 pub use error::Error;
-pub use record_writer::{RecordWriter, WriterGauges};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::accounts::Account;

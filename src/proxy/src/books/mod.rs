@@ -60,6 +60,8 @@ struct Inner {
 /// What the books have done, for metrics.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// Calls that the bank has taken.
+    pub told: AtomicU64,
     /// Exchanges that were answered.
     pub exchanges: AtomicU64,
     /// Exchanges that were not.
@@ -267,6 +269,11 @@ impl Inner {
     fn known(&self, account: AccountId) -> Option<Arc<Book>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         accounts.get(&account).cloned()
+    }
+
+    /// Whether any account has a book.
+    fn is_used(&self) -> bool {
+        !self.accounts.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn wake_for_waiting(&self) {

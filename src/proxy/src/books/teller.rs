@@ -94,18 +94,8 @@ impl Teller {
         let marks = tokio::spawn(mark(self.books.clone()));
         let recalls = tokio::spawn(heed(self.books.clone()));
         let mut posted = clock::tick();
-        let mut round = interval(ROUND);
-        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        let mut open = true;
-        while open {
-            let room = self.backlog() < BACKLOG_MAX;
-            let books = self.books.clone();
-            tokio::select! {
-                taken = self.ended.recv_many(&mut batch, BATCH_MAX), if room => open = taken > 0,
-                () = books.0.wake.notified() => {}
-                _ = round.tick() => {}
-            }
+        while self.collect(&mut batch).await {
             self.take(&mut batch);
             self.work(&mut posted).await;
         }
@@ -113,6 +103,28 @@ impl Teller {
         marks.abort();
         recalls.abort();
         self.lost
+    }
+
+    /// Waits until there is something to do and takes what has ended; `false` once the outbox is closed.
+    async fn collect(&mut self, batch: &mut Vec<Ended>) -> bool {
+        let room = self.backlog() < BACKLOG_MAX;
+        let books = self.books.clone();
+        let busy = self.backlog() > 0 || books.0.is_used();
+        tokio::select! {
+            taken = self.ended.recv_many(batch, BATCH_MAX), if room => if taken == 0 { return false },
+            () = books.0.wake.notified() => return true,
+            () = sleep(ROUND), if busy => return true,
+        }
+        // Not listening meanwhile: to be woken for each call would cost more than to write it.
+        tokio::select! {
+            () = books.0.wake.notified() => {}
+            () = sleep(if batch.len() < BATCH_MAX { ROUND } else { Duration::ZERO }) => {}
+        }
+        while batch.len() < BATCH_MAX {
+            let Ok(ended) = self.ended.try_recv() else { break };
+            batch.push(ended);
+        }
+        true
     }
 
     /// One round: accounts, records, and what is posted.
@@ -229,6 +241,7 @@ impl Teller {
 
     /// The bank has these now.
     fn has_told(&mut self, told: Vec<Arc<Ended>>) {
+        count(&self.books.0.counts.told, u64::try_from(told.len()).unwrap_or(0));
         if self.books.0.bank.posts_at_once() {
             let calls: Vec<CallId> = told.iter().map(|ended| ended.record.call).collect();
             self.books.0.journal.forget(&calls);

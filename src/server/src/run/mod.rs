@@ -4,6 +4,7 @@
 mod certificates;
 mod frame;
 mod log;
+mod money;
 pub(crate) mod presence;
 mod reload;
 mod signals;
@@ -70,11 +71,11 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
-    let (outbox, records) = Outbox::new(plan.sizes.records_max);
-    let stores = background.block_on(Stores::open(&plan, &state, records))?;
+    let (outbox, ended) = Outbox::new(plan.sizes.records_max);
+    let stores = background.block_on(Stores::open(&plan, &state, ended))?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
-    let counted = StoreMetrics::new(stores.directory.clone(), Arc::clone(&stores.gauges))?;
+    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
     metrics.registry().register(Box::new(counted))?;
     let resolver = Arc::new(Resolver::default());
     let (targets, changes) = Targets::new(&metrics);
@@ -88,6 +89,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         outbox: outbox.clone(),
         metrics: metrics.clone(),
         lifecycle: lifecycle.clone(),
+        books: stores.books.clone(),
     })?;
     let admin = Admin {
         lifecycle: lifecycle.clone(),
@@ -125,7 +127,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     outbox.close();
     let lost = stores.finish();
     supervised?;
-    anyhow::ensure!(lost == 0, "{lost} records could not be written to the database");
+    anyhow::ensure!(lost == 0, "{lost} calls could not be told to the database; the journal has those with money in them");
     Ok(())
 }
 

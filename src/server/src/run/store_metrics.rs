@@ -1,50 +1,79 @@
-//! What the stores count, as Prometheus series: read when somebody asks.
+//! What the stores and the books count, as Prometheus series: read when somebody asks.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
-use tokenroute_store::{Directory, Event, WriterGauges};
+use tokenroute_proxy::books::{Books, Counts};
+use tokenroute_store::{Directory, Event};
 
-/// The series of the key directory and of the record writer.
+/// The series of the key directory and of the books.
 pub(crate) struct StoreMetrics {
     directory: Directory,
-    writer: Arc<WriterGauges>,
+    books: Books,
     keys: IntCounterVec,
     redis_connected: IntGauge,
+    bank_served: IntGauge,
     backlog: IntGauge,
-    written: IntCounter,
-    retries: IntCounter,
+    counters: Vec<(IntCounter, fn(&Counts) -> &AtomicU64)>,
 }
 
+/// Every counter of the books: its name, what it counts, and where.
+const COUNTERS: &[(&str, &str, fn(&Counts) -> &AtomicU64)] = &[
+    ("tokenroute_records_written_total", "Records that the bank has taken.", |counts| &counts.told),
+    ("tokenroute_bank_exchanges_total", "Exchanges with the bank.", |counts| &counts.exchanges),
+    (
+        "tokenroute_bank_exchanges_failed_total",
+        "Exchanges that the bank did not answer.",
+        |counts| &counts.exchanges_failed,
+    ),
+    (
+        "tokenroute_holds_waited_total",
+        "Calls that had to wait for the bank before they went upstream.",
+        |counts| &counts.waited,
+    ),
+    (
+        "tokenroute_recalls_total",
+        "Accounts of which other edges were asked to give back what they do not use.",
+        |counts| &counts.recalls,
+    ),
+    (
+        "tokenroute_charged_nano_usd_total",
+        "What accounts were charged, in nano-USD.",
+        |counts| &counts.charged,
+    ),
+    (
+        "tokenroute_excess_nano_usd_total",
+        "Cost that could not be charged: the house's loss, in nano-USD.",
+        |counts| &counts.excess,
+    ),
+];
+
 impl StoreMetrics {
-    pub(crate) fn new(
-        directory: Directory,
-        writer: Arc<WriterGauges>,
-    ) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(directory: Directory, books: Books) -> Result<Self, prometheus::Error> {
         let keys =
             Opts::new("tokenroute_key_lookups_total", "What the directory of keys did, by event.");
+        let counter = |(name, help, of): &(&str, &str, fn(&Counts) -> &AtomicU64)| {
+            Ok((IntCounter::new(*name, *help)?, *of))
+        };
         Ok(Self {
             directory,
-            writer,
+            books,
             keys: IntCounterVec::new(keys, &["event"])?,
             redis_connected: IntGauge::new(
                 "tokenroute_redis_connected",
                 "1 while Redis is connected, 0 while it is not or none is configured.",
             )?,
+            bank_served: IntGauge::new(
+                "tokenroute_bank_served",
+                "1 while the bank answers, 0 while it does not.",
+            )?,
             backlog: IntGauge::new(
                 "tokenroute_records_backlog",
-                "Records that are not in the database yet.",
+                "Calls that are over and not known to be in the database.",
             )?,
-            written: IntCounter::new(
-                "tokenroute_records_written_total",
-                "Records that are in the database.",
-            )?,
-            retries: IntCounter::new(
-                "tokenroute_record_write_retries_total",
-                "Tries to write records that failed and were repeated.",
-            )?,
+            counters: COUNTERS.iter().map(counter).collect::<Result<_, prometheus::Error>>()?,
         })
     }
 }
@@ -52,8 +81,9 @@ impl StoreMetrics {
 impl Collector for StoreMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let (keys, redis) = (self.keys.desc(), self.redis_connected.desc());
-        let writer = [self.backlog.desc(), self.written.desc(), self.retries.desc()];
-        [keys, redis].into_iter().chain(writer).flatten().collect()
+        let bank = [self.bank_served.desc(), self.backlog.desc()];
+        let counters = self.counters.iter().map(|(counter, _)| counter.desc());
+        [keys, redis].into_iter().chain(bank).chain(counters).flatten().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -61,13 +91,18 @@ impl Collector for StoreMetrics {
             let counter = self.keys.with_label_values(&[event.as_str()]);
             raise(&counter, self.directory.counts().of(*event));
         }
+        let counts = self.books.counts();
         self.redis_connected.set(i64::from(self.directory.redis_connected() == Some(true)));
-        self.backlog.set(i64::try_from(self.writer.backlog()).unwrap_or(i64::MAX));
-        raise(&self.written, self.writer.written());
-        raise(&self.retries, self.writer.retries());
+        self.bank_served.set(i64::from(self.books.is_served()));
+        let backlog = counts.backlog.load(Ordering::Relaxed);
+        self.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        for (counter, of) in &self.counters {
+            raise(counter, of(counts).load(Ordering::Relaxed));
+        }
         let (keys, redis) = (self.keys.collect(), self.redis_connected.collect());
-        let writer = [self.backlog.collect(), self.written.collect(), self.retries.collect()];
-        [keys, redis].into_iter().chain(writer).flatten().collect()
+        let bank = [self.bank_served.collect(), self.backlog.collect()];
+        let counters = self.counters.iter().map(|(counter, _)| counter.collect());
+        [keys, redis].into_iter().chain(bank).chain(counters).flatten().collect()
     }
 }
 

@@ -5,21 +5,27 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
+use tokenroute_domain::id::NodeId;
+use tokenroute_domain::journal::Ended;
 use tokenroute_domain::key::{KeyHash, SharedKey};
-use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Timestamp;
+use tokenroute_proxy::bank::Bank;
+use tokenroute_proxy::books::{Books, Teller, TellerOptions};
 use tokenroute_proxy::clock;
 use tokenroute_proxy::keys::{Find, Keys, Unavailable};
 use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
-    Cached, Database, Directory, DirectoryOptions, RecordWriter, RedisCache, TargetHints,
-    WriterGauges,
+    Cached, Database, Directory, DirectoryOptions, Journal, RedisCache, SqlBank, TargetHints,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Plan;
+use super::money::{self, Journalled, SqlBanking};
+use crate::config::{DatabasePlan, Plan};
 use crate::state::State;
+
+/// Folder of the journals in the state folder.
+const JOURNALS: &str = "journal";
 
 /// `store`'s directory as the data plane asks for it.
 #[derive(Debug)]
@@ -45,8 +51,9 @@ impl Keys for KeyDirectory {
 pub(crate) struct Stores {
     pub(crate) database: Database,
     pub(crate) directory: Directory,
-    writer: JoinHandle<usize>,
-    pub(crate) gauges: Arc<WriterGauges>,
+    /// Where calls get their holds.
+    pub(crate) books: Books,
+    teller: JoinHandle<usize>,
     /// What edges tell each other about targets; none without Redis.
     hints: Option<TargetHints>,
     /// Ends the background work of the stores.
@@ -54,15 +61,14 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// Opens the database and starts what runs behind it: the watch for revocations and the writer
-    /// of records.
+    /// Opens the database and starts what runs behind it: the watch for revocations, the bank, and the
+    /// teller, which takes the calls that are over.
     pub(crate) async fn open(
         plan: &Plan,
         state: &State,
-        records: mpsc::Receiver<Record>,
+        ended: mpsc::Receiver<Ended>,
     ) -> anyhow::Result<Self> {
-        let database =
-            Database::open(&state.database).await.context("the database cannot be opened")?;
+        let database = open_database(plan, state).await?;
         let redis = plan.state.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
         let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
         let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
@@ -70,9 +76,17 @@ impl Stores {
         let (stop, stopped) = watch::channel(false);
         let watched = directory.clone();
         tokio::spawn(async move { watched.watch(clock::now, stopped).await });
-        let gauges = Arc::new(WriterGauges::default());
-        let writer = RecordWriter::spawn(database.clone(), records, Arc::clone(&gauges))?;
-        Ok(Self { database, directory, writer, gauges, hints, stop })
+        let chance = u128::from(clock::chance_bits());
+        let node = NodeId::new(clock::now(), chance);
+        let folder = plan.state.dir.join(JOURNALS);
+        let journal = Journal::open(&folder, node).context("the journal cannot be opened")?;
+        let bank = bank(plan, &database);
+        let books = Books::new(node, Arc::clone(&bank), Arc::new(Journalled(journal)));
+        let teller = Teller::spawn(books.clone(), ended, TellerOptions::default())?;
+        if plan.money.replay {
+            tokio::spawn(money::settle_orphans(folder, bank, stop.subscribe()));
+        }
+        Ok(Self { database, directory, books, teller, hints, stop })
     }
 
     /// Tells other edges what this one finds out about targets, and the other way round.
@@ -95,10 +109,26 @@ impl Stores {
         });
     }
 
-    /// Waits until every record is written. The outbox must have been closed. Tells how many were
-    /// lost: none, unless the database was away to the last.
+    /// Waits until the bank has been told of every call. The outbox must have been closed. Tells how many
+    /// are left, in the journal if money is in them: none, unless the bank was away to the last.
     pub(crate) fn finish(self) -> usize {
+        let left = self.teller.join().unwrap_or_default();
         self.stop.send_replace(true);
-        self.writer.join().unwrap_or_default()
+        left
     }
+}
+
+/// The database of the plan, with its schema up to date.
+pub(crate) async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
+    let opened = match &plan.database {
+        DatabasePlan::Sqlite => Database::open(&state.database).await,
+        DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
+    };
+    opened.context("the database cannot be opened")
+}
+
+/// Who lends: SQL alone.
+fn bank(plan: &Plan, database: &Database) -> Arc<dyn Bank> {
+    let lease = plan.money.lease;
+    Arc::new(SqlBanking { bank: SqlBank::new(database.clone(), lease), lease })
 }

@@ -119,7 +119,7 @@ CREATE TABLE pools (
 CREATE TABLE pool_loans (
     account  TEXT COLLATE "C" NOT NULL,
     node     TEXT COLLATE "C" NOT NULL,
-    amount   BIGINT NOT NULL CHECK (amount > 0),
+    amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
     PRIMARY KEY (account, node)
@@ -139,7 +139,7 @@ CREATE TABLE purse_loans (
     period   TEXT COLLATE "C" NOT NULL,
     number   BIGINT NOT NULL,
     node     TEXT COLLATE "C" NOT NULL,
-    amount   BIGINT NOT NULL CHECK (amount > 0),
+    amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
     PRIMARY KEY (key_id, period, number, node)

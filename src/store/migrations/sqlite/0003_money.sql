@@ -56,7 +56,7 @@ CREATE TABLE pools (
 CREATE TABLE pool_loans (
     account  TEXT   NOT NULL,
     node     TEXT   NOT NULL,
-    amount   BIGINT NOT NULL CHECK (amount > 0),
+    amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
     PRIMARY KEY (account, node)
@@ -76,7 +76,7 @@ CREATE TABLE purse_loans (
     period   TEXT   NOT NULL,
     number   BIGINT NOT NULL,
     node     TEXT   NOT NULL,
-    amount   BIGINT NOT NULL CHECK (amount > 0),
+    amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
     PRIMARY KEY (key_id, period, number, node)

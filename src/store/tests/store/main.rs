@@ -10,10 +10,28 @@
     reason = "the helpers of tests fail as tests do"
 )]
 
+/// Runs tests that take a fresh database on each kind of database, in modules of their names.
+macro_rules! on_every_database {
+    ($($test:ident,)*) => {
+        on_every_database! { @sqlite $($test,)* }
+        on_every_database! { @postgres $($test,)* }
+    };
+    (@$database:ident $($test:ident,)*) => {
+        mod $database {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(&crate::$database::fresh().await).await;
+            })*
+        }
+    };
+}
+
+mod bank_sql;
 mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod money;
 mod outages;
 mod postgres;
 mod postgres_server;
@@ -21,4 +39,3 @@ mod redis_server;
 mod sqlite;
 mod support;
 mod two_edges;
-mod writer;

@@ -6,7 +6,7 @@ use tokenroute_domain::key::Funding;
 use tokenroute_store::{Database, Error};
 
 use crate::postgres_server;
-use crate::support::{T0, account, eventually};
+use crate::support::{Fresh, T0, account, eventually};
 
 /// An empty database.
 pub(crate) struct FreshPostgres {
@@ -22,6 +22,20 @@ impl FreshPostgres {
     /// Statements of another program.
     pub(crate) async fn other_program(&self) -> PgConnection {
         postgres_server::connection(&self.name).await
+    }
+}
+
+impl Fresh for FreshPostgres {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn second(&self) -> Database {
+        Database::connect(&self.url()).await.unwrap()
+    }
+
+    async fn tamper(&self, statements: &'static str) -> Result<(), sqlx::Error> {
+        self.other_program().await.execute(statements).await.map(|_| ())
     }
 }
 
