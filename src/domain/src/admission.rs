@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, Route};
-use crate::key::{ApiKey, Funding};
+use crate::catalog::{Catalog, Route, Target};
+use crate::key::ApiKey;
 use crate::time::Timestamp;
 
 /// Why we said no. Closed, without strings: `proxy::reply` alone knows what a client reads.
@@ -21,6 +21,10 @@ pub enum Refusal {
     FundsUnavailable,
     /// No route answers for the model.
     ModelNotFound,
+    /// The key may not ask for the model, or none of its providers may answer.
+    ModelNotAllowed,
+    /// Nobody has said what the model costs, and the key pays.
+    ModelNotPriced,
     /// The body names no model.
     ModelMissing,
     /// The body is not one JSON object in UTF-8 within the limits.
@@ -55,13 +59,15 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::KeyMissing,
         Self::KeyUnknown,
         Self::KeyExpired,
         Self::KeyAmbiguous,
         Self::FundsUnavailable,
         Self::ModelNotFound,
+        Self::ModelNotAllowed,
+        Self::ModelNotPriced,
         Self::ModelMissing,
         Self::InvalidJson,
         Self::DuplicateKey,
@@ -83,18 +89,44 @@ impl Refusal {
 /// Leave to go upstream.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Where to.
+    /// Where to: only targets that the key may use, and if money is counted, only such as have a price.
     pub route: Arc<Route>,
 }
 
-/// Decides on a call of `key`, which [`check_key`] has let in, for `model`.
-pub fn decide(key: &ApiKey, catalog: &Catalog, model: &str) -> Result<Admission, Refusal> {
+/// Decides on a call of `key`, which [`check_key`] has let in, for `model`. What routing, hedging, recovery
+/// and lists of models see is what is admitted here, and no more.
+pub fn decide(
+    key: &ApiKey,
+    catalog: &Catalog,
+    model: &str,
+    now: Timestamp,
+) -> Result<Admission, Refusal> {
     let route = catalog.find(model).ok_or(Refusal::ModelNotFound)?;
-    match key.funding {
-        Funding::Unmetered => Ok(Admission { route }),
-        // A prepaid balance starts at zero and nothing can be added to it yet.
-        Funding::Prepaid => Err(Refusal::FundsUnavailable),
+    let terms = &*key.terms;
+    if !terms.allow_model(model) {
+        return Err(Refusal::ModelNotAllowed);
     }
+    let allowed = |target: &Target| terms.allow_provider(target.provider_name());
+    let route = only(route, allowed).ok_or(Refusal::ModelNotAllowed)?;
+    let priced = |target: &Target| !key.is_metered() || target.prices.at(now).is_some();
+    let route = only(route, priced).ok_or(Refusal::ModelNotPriced)?;
+    Ok(Admission { route })
+}
+
+/// The route with those targets alone that pass; `None` if none does.
+fn only(route: Arc<Route>, pass: impl Fn(&Target) -> bool) -> Option<Arc<Route>> {
+    if route.targets.iter().all(&pass) {
+        return Some(route);
+    }
+    let targets: Vec<_> = route.targets.iter().filter(|target| pass(target)).cloned().collect();
+    (!targets.is_empty()).then(|| {
+        Arc::new(Route {
+            model: Arc::clone(&route.model),
+            pattern: Arc::clone(&route.pattern),
+            targets,
+            policy: Arc::clone(&route.policy),
+        })
+    })
 }
 
 /// Whether a known key still works.
@@ -106,28 +138,4 @@ pub fn check_key(key: &ApiKey, now: Timestamp) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::{AccountId, KeyId};
-
-    fn key(funding: Funding, expires: Option<Timestamp>) -> ApiKey {
-        let now = Timestamp(0);
-        ApiKey {
-            id: KeyId::new(now, 1),
-            account: AccountId::new(now, 1),
-            funding,
-            expires,
-            terms: Arc::default(),
-        }
-    }
-
-    #[test]
-    fn refuses_for_the_first_reason_that_holds() {
-        let catalog = Catalog::default();
-        let now = Timestamp(10);
-        let decide = |key| decide(&key, &catalog, "m").map(|_| ()).unwrap_err();
-        assert_eq!(check_key(&key(Funding::Unmetered, Some(now)), now), Err(Refusal::KeyExpired));
-        assert_eq!(check_key(&key(Funding::Unmetered, Some(Timestamp(11))), now), Ok(()));
-        assert_eq!(decide(key(Funding::Unmetered, None)), Refusal::ModelNotFound);
-    }
-}
+mod tests;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::money::Price;
+use crate::money::Prices;
 use crate::routing::Policy;
+use crate::time::Timestamp;
 
 /// Longest model name that is looked up, in bytes. Longer ones lead nowhere.
 pub const MODEL_LEN_MAX: usize = 256;
@@ -27,8 +28,8 @@ pub struct Target {
     pub provider: ProviderIndex,
     /// The model's ID at that provider.
     pub upstream_model: Arc<str>,
-    /// What it costs there; `None` if nobody has said.
-    pub price: Option<Price>,
+    /// What it costs there in the course of time.
+    pub prices: Prices,
     /// Share of the calls among targets of equal rank; 0 takes none.
     pub weight: u32,
     /// Order among the targets of a route: lower ranks first.
@@ -39,6 +40,10 @@ pub struct Target {
     pub prefill: bool,
     /// How many tokens of input and output it can hold together; `None` if nobody has said.
     pub context_tokens: Option<u64>,
+    /// The longest answer that it gives, in tokens; `None` if nobody has said.
+    pub output_tokens_max: Option<u64>,
+    /// Most input tokens that it makes of one image; `None` if nobody has said.
+    pub image_tokens_max: Option<u64>,
 }
 
 /// A model name and the targets that answer for it, in order of rank.
@@ -85,6 +90,8 @@ pub struct Configured {
     pub provider: ProviderIndex,
     /// The model's ID at that provider.
     pub upstream_model: Arc<str>,
+    /// What it costs there in the course of time.
+    pub prices: Prices,
 }
 
 /// Ends a route's pattern that stands for all names with the same beginning.
@@ -137,6 +144,11 @@ impl Catalog {
         &self.listed
     }
 
+    /// When the first price changes after `now`, if one does.
+    pub fn next_price_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.targets.iter().filter_map(|target| target.prices.next_change(now)).min()
+    }
+
     /// The patterns of all routes: the bounded set of names that metrics may use.
     pub fn patterns(&self) -> impl Iterator<Item = &Arc<str>> {
         self.exact.keys().chain(self.prefixes.iter().map(|(_, route)| &route.pattern))
@@ -153,6 +165,7 @@ fn assign_slots(routes: &mut [Route]) -> Vec<Configured> {
                 name: Arc::clone(&target.name),
                 provider: target.provider,
                 upstream_model: Arc::clone(&target.upstream_model),
+                prices: target.prices.clone(),
             });
             TargetSlot(targets.len().saturating_sub(1))
         });
@@ -168,13 +181,28 @@ impl Target {
             name: fill(&self.name),
             upstream_model: fill(&self.upstream_model),
             provider: self.provider,
-            price: self.price,
+            prices: self.prices.clone(),
             weight: self.weight,
             rank: self.rank,
             slot: self.slot,
             prefill: self.prefill,
             context_tokens: self.context_tokens,
+            output_tokens_max: self.output_tokens_max,
+            image_tokens_max: self.image_tokens_max,
         }
+    }
+
+    /// The provider's name: the part of its own before the first slash, which no provider has in its.
+    pub fn provider_name(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+}
+
+/// Whether a pattern stands for `name`: it is that name, or ends in `*` and `name` goes on where it does.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix(WILDCARD) {
+        Some(prefix) => name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()),
+        None => pattern == name,
     }
 }
 
@@ -194,12 +222,14 @@ mod tests {
             name: Arc::from(format!("p/{upstream}")),
             provider: ProviderIndex(0),
             upstream_model: Arc::from(upstream),
-            price: None,
+            prices: Prices::default(),
             weight: 1,
             rank: 0,
             slot: TargetSlot(0),
             prefill: false,
             context_tokens: None,
+            output_tokens_max: None,
+            image_tokens_max: None,
         };
         Route {
             model: Arc::from(pattern),

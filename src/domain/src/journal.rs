@@ -23,8 +23,8 @@ pub struct Intent {
     pub key: KeyId,
     /// Who pays.
     pub account: AccountId,
-    /// Whether money is in it: its account is prepaid, or its key has a ceiling.
-    pub metered: bool,
+    /// Whether its account is charged. If not, it only counts under its key's ceilings.
+    pub prepaid: bool,
     /// The model's name in the route table.
     pub model: Arc<str>,
     /// What is held for it.

@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::catalog::matches;
 use crate::id::{AccountId, KeyId};
 use crate::limit::Limits;
 use crate::pool::Ceiling;
@@ -197,6 +198,30 @@ pub struct ApiKey {
     pub expires: Option<Timestamp>,
     /// What it may do.
     pub terms: Arc<Terms>,
+}
+
+impl ApiKey {
+    /// Whether money is counted: its account pays from a balance, or it has a ceiling.
+    pub fn is_metered(&self) -> bool {
+        self.funding == Funding::Prepaid || !self.terms.ceilings.is_empty()
+    }
+}
+
+impl Terms {
+    /// Whether they name the models or the providers that may be asked.
+    pub fn restrict_routes(&self) -> bool {
+        self.models.is_some() || self.providers.is_some()
+    }
+
+    /// Whether a model of this name may be asked for.
+    pub fn allow_model(&self, model: &str) -> bool {
+        self.models.as_ref().is_none_or(|all| all.iter().any(|one| matches(one, model)))
+    }
+
+    /// Whether a provider of this name may answer.
+    pub fn allow_provider(&self, provider: &str) -> bool {
+        self.providers.as_ref().is_none_or(|all| all.iter().any(|one| **one == *provider))
+    }
 }
 
 /// What a key may do, beyond what everybody may.

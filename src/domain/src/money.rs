@@ -3,7 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::usage::Usage;
+mod price;
+
+pub(crate) use price::nano_up;
+#[cfg(test)]
+pub(crate) use price::tests as tests_of_prices;
+pub use price::{
+    Billing, Dated, LongContext, PERMILLE, Price, Prices, RATE_SCALE, Rate, ServiceTier,
+    TierFactors,
+};
 
 /// An amount in nano-USD (10⁻⁹ USD). A ten-token embedding costs less than a micro-USD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,9 +23,6 @@ pub const NANO_PER_USD: i64 = 1_000_000_000;
 /// The most that an account can hold: 9 million USD. Redis compares amounts as doubles, which are exact
 /// below 2^53.
 pub const ACCOUNT_MAX: NanoUsd = NanoUsd(9_000_000 * NANO_PER_USD);
-
-/// Units that a [`Rate`] is quoted for.
-const RATE_UNITS: i128 = 1_000_000;
 
 impl NanoUsd {
     /// Nothing.
@@ -97,102 +102,9 @@ impl FromStr for NanoUsd {
     }
 }
 
-/// A price in nano-USD per million units (tokens). `$0.15 / 1M tokens` is `Rate(150_000_000)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rate(pub i64);
-
-/// What a model costs, by the kinds of [`Usage`]. Every kind has a rate: where a provider names
-/// none, the configuration check has filled in the one that the provider bills instead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    /// Uncached input.
-    pub input: Rate,
-    /// Input read from a prompt cache.
-    pub input_cache_read: Rate,
-    /// Input written to a short-lived prompt cache.
-    pub input_cache_write: Rate,
-    /// Input written to a long-lived prompt cache.
-    pub input_cache_write_long: Rate,
-    /// Audio input.
-    pub input_audio: Rate,
-    /// Image input.
-    pub input_image: Rate,
-    /// Output.
-    pub output: Rate,
-    /// Reasoning output.
-    pub output_reasoning: Rate,
-    /// Audio output.
-    pub output_audio: Rate,
-    /// Image output.
-    pub output_image: Rate,
-    /// A fixed amount for each answered request.
-    pub request: NanoUsd,
-}
-
-impl Price {
-    /// A price with one input and one output rate for all kinds.
-    pub const fn flat(input: Rate, output: Rate) -> Self {
-        Self {
-            input,
-            input_cache_read: input,
-            input_cache_write: input,
-            input_cache_write_long: input,
-            input_audio: input,
-            input_image: input,
-            output,
-            output_reasoning: output,
-            output_audio: output,
-            output_image: output,
-            request: NanoUsd::ZERO,
-        }
-    }
-
-    /// What `usage` costs: exact products, one rounding up to the next nano-USD. `None` if the sum
-    /// is beyond what an account can hold, which no real call is.
-    pub fn charge(&self, usage: &Usage) -> Option<NanoUsd> {
-        let parts = [
-            (usage.input, self.input),
-            (usage.input_cache_read, self.input_cache_read),
-            (usage.input_cache_write, self.input_cache_write),
-            (usage.input_cache_write_long, self.input_cache_write_long),
-            (usage.input_audio, self.input_audio),
-            (usage.input_image, self.input_image),
-            (usage.output, self.output),
-            (usage.output_reasoning, self.output_reasoning),
-            (usage.output_audio, self.output_audio),
-            (usage.output_image, self.output_image),
-        ];
-        let scaled = parts.iter().try_fold(0_i128, |sum, (count, rate)| {
-            sum.checked_add(i128::from(*count).checked_mul(i128::from(rate.0))?)
-        })?;
-        let tokens = scaled.checked_add(RATE_UNITS.checked_sub(1)?)?.div_euclid(RATE_UNITS);
-        NanoUsd(i64::try_from(tokens).ok()?).checked_add(self.request)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_small_embedding_costs_less_than_a_micro_usd() {
-        let price = Price::flat(Rate(20_000_000), Rate(0));
-        let usage = Usage { input: 10, ..Usage::default() };
-        assert_eq!(price.charge(&usage), Some(NanoUsd(200)));
-    }
-
-    #[test]
-    fn rounds_up_once() {
-        let price = Price::flat(Rate(1), Rate(1));
-        let usage = Usage { input: 1, output: 1, ..Usage::default() };
-        assert_eq!(price.charge(&usage), Some(NanoUsd(1)));
-    }
-
-    #[test]
-    fn refuses_what_does_not_fit() {
-        let price = Price::flat(Rate(i64::MAX), Rate(0));
-        assert_eq!(price.charge(&Usage { input: u64::MAX, ..Usage::default() }), None);
-    }
 
     #[test]
     fn amounts_are_decimal_strings() {

@@ -2,8 +2,9 @@
 //! rate of the target that delivered it; the house bears what had to be done twice.
 
 use std::cell::LazyCell;
+use std::sync::Arc;
 
-use tokenroute_domain::money::{NanoUsd, Price};
+use tokenroute_domain::money::{Billing, NanoUsd, Price, ServiceTier};
 use tokenroute_domain::record::Record;
 use tokenroute_domain::usage::{self, Usage, UsageSource};
 use tokenroute_wire::meter::Meter;
@@ -24,7 +25,9 @@ pub(crate) enum Start {
 pub(crate) struct Part {
     /// Which of the record's attempts.
     pub(crate) attempt: usize,
-    pub(crate) price: Option<Price>,
+    pub(crate) price: Option<Arc<Price>>,
+    /// The service tier that the request names.
+    pub(crate) asked_tier: Option<ServiceTier>,
     pub(crate) meter: Meter,
     pub(crate) start: Start,
     /// Our own count of the output that the client had before it, and of the prompt.
@@ -66,8 +69,9 @@ impl Account {
         for (place, part) in self.spoken.iter().enumerate() {
             let usage = part.meter.usage().unwrap_or_else(|| part.guess(prompt_tokens));
             let usage = if place == 0 { usage } else { usage.outputs() };
-            let cost = part.cost(&usage, place == 0);
-            sum = (sum.0.plus(&usage), sum.1.plus(cost));
+            let all = sum.0.plus(&usage);
+            let cost = part.cost(&usage, (all.input_total(), place == 0));
+            sum = (all, sum.1.plus(cost));
         }
         sum
     }
@@ -155,12 +159,13 @@ impl Part {
         Usage { input: prompt_tokens, output, ..Usage::default() }
     }
 
-    /// What tokens of it cost, and the request's own amount with them if wanted.
-    fn cost(&self, usage: &Usage, request: bool) -> NanoUsd {
-        let Some(price) = self.price else { return NanoUsd::ZERO };
-        let fee = if request { price.request } else { NanoUsd::ZERO };
+    /// What tokens of it cost in a call of `input_tokens`, and the request's own amount with them if wanted.
+    fn cost(&self, usage: &Usage, (input_tokens, request): (u64, bool)) -> NanoUsd {
+        let Some(price) = &self.price else { return NanoUsd::ZERO };
+        let tier = ServiceTier::charged(self.asked_tier, self.meter.service_tier());
+        let billing = Billing { tier, input_tokens, request };
         // A charge beyond what an account can hold is kept at that bound, not lost.
-        Price { request: fee, ..price }.charge(usage).unwrap_or(NanoUsd::MAX)
+        price.charge_part(usage, &billing).unwrap_or(NanoUsd::MAX)
     }
 
     /// The caller's prompt, by the report on a part that went on with an answer.
@@ -222,7 +227,9 @@ impl Part {
 /// the caller's once, with the first part, and the house's for every further request.
 fn note(record: &mut Record, part: &Part, (caller, house): (Option<&Usage>, Option<&Usage>)) {
     let charge = |usage: Option<&Usage>, request: bool| {
-        usage.map_or(NanoUsd::ZERO, |usage| part.cost(usage, request))
+        usage.map_or(NanoUsd::ZERO, |usage| {
+            part.cost(usage, (record.usage.input_total().max(usage.input_total()), request))
+        })
     };
     let cost = charge(caller, house.is_none());
     let house_cost = charge(house, true);

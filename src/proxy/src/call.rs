@@ -15,9 +15,9 @@ use tokenroute_domain::usage::{Usage, UsageSource};
 use tokenroute_wire::meter::{Meter, prompt_text};
 
 use crate::account::{Account, Count, Part};
-use crate::books::{self, Books, Denied, Hold, Progress};
+use crate::books::{Books, Denied, Hold, Progress};
 use crate::clock;
-use crate::estimate::{Estimator, PROMPT_BYTES_MAX};
+use crate::estimate::{Estimator, PROMPT_BYTES_MAX, in_proportion};
 use crate::lifecycle::{InFlight, Lifecycle};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::outbox::{Outbox, Slot};
@@ -128,7 +128,7 @@ impl Call {
             endpoint: self.endpoint,
             key: key.id,
             account: key.account,
-            metered: books::is_metered(key),
+            prepaid: key.funding == Funding::Prepaid,
             model: Arc::clone(&route.model),
             hold: hold.amount(),
             purses: hold.purses().to_vec(),
@@ -200,6 +200,15 @@ impl Call {
     /// Counts an answer that broke off, and whether another target went on with it.
     pub(crate) fn recovered(&self, did: bool) {
         self.ledger.metrics.recovered(did);
+    }
+
+    /// The edge's own count of a request's prompt; `None` if it takes too long.
+    pub(crate) async fn count_prompt(&self, request: &Request) -> Option<u64> {
+        let mut prompt = String::new();
+        let bytes_total = prompt_text(request.frames.parts(), &mut prompt, PROMPT_BYTES_MAX);
+        let kept = prompt.len();
+        let tokens = self.count_tokens(prompt).await?;
+        Some(in_proportion(tokens, kept, bytes_total))
     }
 
     /// The edge's own count of what was asked and delivered, for a client that wants to know.

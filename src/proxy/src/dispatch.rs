@@ -12,10 +12,12 @@ use tokenroute_domain::record;
 use tokenroute_domain::routing::{
     self, Affinity, Failure, Outlook, Standing, Step, Tried, Walk, Why,
 };
+use tokenroute_domain::time::Timestamp;
 use tokenroute_wire::request::{Splicer, prefix_hash};
 
 use crate::call::Call;
 use crate::clock;
+use crate::funds::Bounds;
 use crate::lifecycle::Ending;
 use crate::open::{Answer, Ask, Context, finish, open};
 use crate::race::{self, End, Opened};
@@ -29,6 +31,15 @@ use crate::upstream::{Connection, Connector, Exchange};
 const STEPS_MAX: usize = 64;
 /// Bytes of a prompt's beginning that calls are kept together by.
 const AFFINITY_BYTES_MAX: usize = 2048;
+
+/// What a call is admitted to.
+pub(crate) struct Terms<'a> {
+    pub(crate) route: &'a Route,
+    /// When it began.
+    pub(crate) now: Timestamp,
+    /// How its output is bounded, if money is held for it.
+    pub(crate) bounds: Option<Bounds>,
+}
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
@@ -45,10 +56,11 @@ impl<'a> Attempts<'a> {
     pub(crate) fn new(
         connector: &'a Arc<Connector>,
         (snapshot, targets): (&'a Snapshot, &'a Targets),
-        route: &'a Route,
+        terms: Terms<'a>,
         ending: &'a mut Ending,
     ) -> Self {
-        let context = Context { connector, snapshot, targets, route };
+        let Terms { route, now, bounds } = terms;
+        let context = Context { connector, snapshot, targets, route, now, bounds };
         let (tried, waited, delivered) = (Vec::new(), Duration::ZERO, String::new());
         Self { context, ending, tried, waited, delivered }
     }

@@ -76,7 +76,7 @@ impl Count for Counting<'_> {
 }
 
 /// Scales a count of a text's kept part up to all of it.
-fn in_proportion(tokens: u64, kept: usize, total: u64) -> u64 {
+pub(crate) fn in_proportion(tokens: u64, kept: usize, total: u64) -> u64 {
     match u64::try_from(kept) {
         Ok(kept) if kept > 0 && kept < total => {
             tokens.saturating_mul(total).checked_div(kept).unwrap_or(tokens)

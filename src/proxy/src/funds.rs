@@ -6,7 +6,7 @@
 use http::header::CONTENT_LENGTH;
 use pingora_http::RequestHeader;
 use tokenroute_domain::admission::Refusal;
-use tokenroute_domain::bound::{self, Ask, Bound, Caps, Tariff};
+use tokenroute_domain::bound::{self, Ask, Caps};
 use tokenroute_domain::catalog::{Route, Target};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::Endpoint;
@@ -54,7 +54,8 @@ pub(crate) async fn hold(
         let (left, ceiling) = match books.hold(&key, &claim).await {
             Ok(hold) => {
                 let prompt_tokens = quote.prompt_tokens;
-                call.fund(hold, (quote.limit.is_some(), prompt_tokens)).map_err(|_| unavailable())?;
+                call.fund(hold, (quote.limit.is_some(), prompt_tokens))
+                    .map_err(|_| unavailable())?;
                 return Ok(Some(quote.bounds));
             }
             Err(Denied::Unavailable) => return Err(unavailable()),
@@ -72,7 +73,7 @@ fn unavailable() -> Fault {
 
 /// What a call can come to.
 struct Quote<'a> {
-    targets: &'a [Target],
+    route: &'a Route,
     now: Timestamp,
     bounds: Bounds,
     /// The least output that a call is clamped to.
@@ -101,14 +102,14 @@ impl<'a> Quote<'a> {
             announced.unwrap_or(snapshot.limits.body_bytes_max)
         };
         let ask = ask(call.endpoint, request, bytes);
-        let caps = Caps { default: snapshot.money.output_tokens_default, clamp: None };
+        let caps = Caps { default: snapshot.money().output_tokens_default, clamp: None };
         let prompt_tokens =
             if ask.images > 0 || ask.files > 0 { 0 } else { (bytes / BYTES_PER_TOKEN).max(1) };
         Self {
-            targets: &route.targets,
+            route,
             now: call.started,
             bounds: Bounds { ask, caps },
-            output_tokens_min: snapshot.money.output_tokens_min,
+            output_tokens_min: snapshot.money().output_tokens_min,
             streamed: request.scanner.facts().stream == Some(Flag::True),
             counted: !request.ended,
             prompt_tokens,
@@ -116,32 +117,11 @@ impl<'a> Quote<'a> {
         }
     }
 
-    /// What to hold: the most that the dearest target can come to.
+    /// What to hold.
     fn amount(&self) -> NanoUsd {
         let Bounds { ask, caps } = &self.bounds;
-        let worst = self.tariffs().map(|(target, tariff)| {
-            tariff.worst(&Bound::new(ask, target, caps))
-        });
-        let worst = worst.max().unwrap_or_default();
+        let worst = bound::hold(self.route, ask, caps, self.now);
         self.limit.map_or(worst, |limit| worst.min(limit))
-    }
-
-    fn tariffs(&self) -> impl Iterator<Item = (&'a Target, Tariff)> + use<'a> {
-        let (ask, now) = (self.bounds.ask, self.now);
-        self.targets.iter().filter_map(move |target| {
-            let price = target.prices.at(now)?;
-            let input_tokens = bound::input_tokens(&ask, target);
-            Some((target, Tariff::new(price, input_tokens, ask.tier)))
-        })
-    }
-
-    /// The output cap that `money` covers at every target; `None` if it does not cover the prompt.
-    fn affordable(&self, money: NanoUsd) -> Option<u64> {
-        let ask = &self.bounds.ask;
-        let caps = self.tariffs().map(|(target, tariff)| {
-            tariff.affordable(bound::input_tokens(ask, target), ask.choices, money)
-        });
-        caps.min().flatten()
     }
 
     /// Makes do with `left`: counts the prompt, then clamps the output, then ends a stream at its key's
@@ -167,10 +147,16 @@ impl<'a> Quote<'a> {
                 }
             }
         }
-        let tokens = self.affordable(left);
+        let Bounds { ask, caps } = &self.bounds;
+        let tokens = bound::affordable(self.route, ask, self.now, (caps.default, left));
+        if tokens == Some(u64::MAX) {
+            // It is enough, as it turns out.
+            return Ok(());
+        }
         let short = Fault::Unaffordable(Box::new(Unaffordable { ceiling, tokens }));
         let Some(tokens) = tokens.filter(|_| self.bounds.ask.generates) else { return Err(short) };
-        let cap = self.targets.iter().filter_map(|one| self.bounds.output_tokens_max(one)).max();
+        let cap =
+            self.route.targets.iter().filter_map(|one| self.bounds.output_tokens_max(one)).max();
         if tokens < self.output_tokens_min.min(cap.unwrap_or(u64::MAX)) {
             return Err(short);
         }
@@ -201,12 +187,13 @@ fn ask(endpoint: Endpoint, request: &Request, bytes: u64) -> Ask {
     };
     Ask {
         text_tokens: bound::text_by_bytes(bytes),
-        images: 0,
-        files: 0,
+        images: facts.images,
+        files: facts.files,
         // Where both are given, a provider may mind either.
         output_cap: caps.into_iter().flatten().max(),
         choices: choices.max(1),
+        prompts: facts.prompts.max(1),
         generates,
-        tier: None,
+        tier: facts.service_tier,
     }
 }

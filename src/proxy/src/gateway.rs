@@ -13,14 +13,15 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokenroute_domain::admission::{self, Refusal};
-use tokenroute_domain::key::Pepper;
+use tokenroute_domain::key::{ApiKey, Pepper};
 use tokenroute_domain::record::Outcome;
 
 use crate::accept::{self, Asked};
 use crate::books::Books;
 use crate::call::{Call, Ledger};
-use crate::dispatch::Attempts;
+use crate::dispatch::{Attempts, Terms};
 use crate::estimate::Estimator;
+use crate::funds;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -96,18 +97,22 @@ impl Gateway {
             return Err(Fault::Refused(Refusal::Overloaded));
         }
         let Asked::Answer(_) = asked else {
-            return models(session, call, &snapshot, &asked).await;
+            return models(session, (call, &key), &snapshot, &asked).await;
         };
 
         let mut request = accept::request(session, &snapshot.limits, &self.buffered).await?;
         let model = request.model().map_err(Fault::Refused)?;
+        let now = call.started;
         let admission =
-            admission::decide(&key, &snapshot.catalog, model).map_err(Fault::Refused)?;
+            admission::decide(&key, &snapshot.catalog, model, now).map_err(Fault::Refused)?;
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
+        let body = (session.req_header(), &request);
+        let bounds = funds::hold(call, &self.ledger.books, (route, &snapshot), body).await?;
 
         let tables = (&*snapshot, &self.targets);
-        let mut attempts = Attempts::new(&self.connector, tables, route, &mut ending);
+        let terms = Terms { route, now, bounds };
+        let mut attempts = Attempts::new(&self.connector, tables, terms, &mut ending);
         // On the heap for its own time only: a stream that is relayed for minutes does not hold its room.
         let answer = Box::pin(attempts.run(session, call, &mut request)).await?;
         call.request = Some(request);
@@ -149,14 +154,17 @@ fn prepare(session: &mut ServerSession, snapshot: &Snapshot, ready: bool) {
 /// `GET /v1/models` and `GET /v1/models/{id}`.
 async fn models(
     session: &mut ServerSession,
-    call: &mut Call,
+    (call, key): (&mut Call, &ApiKey),
     snapshot: &Snapshot,
     asked: &Asked,
 ) -> Result<(), Fault> {
     let body = match asked {
-        Asked::Model(name) => snapshot.model(name).ok_or(Fault::Refused(Refusal::ModelNotFound))?,
-        Asked::Models | Asked::Answer(_) => snapshot.models.clone(),
+        Asked::Model(name) => snapshot.listing.model(key, &snapshot.catalog, (name, call.started)),
+        Asked::Models | Asked::Answer(_) => {
+            Ok(snapshot.listing.models(key, &snapshot.catalog, call.started))
+        }
     };
+    let body = body.map_err(Fault::Refused)?;
     let answer = reply::Answer { status: 200, body, retry_after: None };
     reply::answer(session, call, answer).await.map_err(|_| Fault::ClientGone)?;
     call.end(Outcome::Answered, None);

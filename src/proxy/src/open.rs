@@ -9,12 +9,14 @@ use pingora_timeout::timeout;
 use tokenroute_domain::catalog::{Route, Target};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::routing::{Failure, Why};
+use tokenroute_domain::time::Timestamp;
 use tokenroute_wire::envelope::{Complaint, complaint};
 use tokenroute_wire::meter::{self, Meter, Resume};
 use tokenroute_wire::request::{Change, Flag, Options, Prefill, Splicer};
 
 use crate::account::{Part, Start};
 use crate::clock;
+use crate::funds::Bounds;
 use crate::leg::{Form, Leg};
 use crate::reply::{Fault, Rejection};
 use crate::request::Request;
@@ -33,6 +35,10 @@ pub(crate) struct Context<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) targets: &'a Targets,
     pub(crate) route: &'a Route,
+    /// When the call began: the prices of that time are the call's.
+    pub(crate) now: Timestamp,
+    /// How the output is bounded, if money is held for the call.
+    pub(crate) bounds: Option<Bounds>,
 }
 
 /// What one attempt asks for.
@@ -78,12 +84,17 @@ impl<'a> Context<'a> {
         let (target, provider) = self.place(ask)?;
         let resumption = ask.resumption.as_ref();
         let prefill = resumption.filter(|resumption| resumption.start == Start::Prefilled);
+        // What the client has of the answer is in the prompt then, and not generated again.
+        let delivered = prefill.map_or(0, |one| one.resume.delivered_tokens);
+        let held = self.bounds.and_then(|bounds| bounds.output_tokens_max(target));
+        let held = held.map(|tokens| tokens.saturating_sub(delivered).max(1));
+        let asked = resumption.and_then(|one| one.output_tokens_max);
         Some(Change {
             model: &target.upstream_model,
             include_usage: provider.stream_options && streams(endpoint),
             prefill: prefill.map(|one| Prefill { text: &one.prefill, form: provider.prefill }),
-            output_tokens_max: resumption.and_then(|one| one.output_tokens_max),
-            output_cap: None,
+            output_tokens_max: held.into_iter().chain(asked).min(),
+            output_cap: held.map(|_| provider.output_cap.member(endpoint)),
         })
     }
 
@@ -184,7 +195,8 @@ async fn read(
         });
     let mut part = Part {
         attempt: 0,
-        price: target.price,
+        price: target.prices.at(context.now).cloned(),
+        asked_tier: request.scanner.facts().service_tier,
         meter: Meter::new(meter::Options {
             endpoint,
             strip_usage: injected && !asks_usage,

@@ -85,7 +85,8 @@ pub(crate) async fn run(
     let ask = Ask { place: second_place, why: Why::Hedge, pooled: true, resumption: None };
     let second = open(context, (endpoint, request), (ask, ticket));
     tokio::pin!(second);
-    let lost = |place: usize| End::Lost(Box::new(nothing_said(context, endpoint, place)));
+    let lost =
+        |place: usize| End::Lost(Box::new(nothing_said(context, (endpoint, request), place)));
     let (ends, firsts) = tokio::select! {
         biased;
         result = &mut first => match result {
@@ -126,7 +127,11 @@ fn second(context: Context<'_>, first: usize) -> Option<(usize, Ticket)> {
 }
 
 /// What is to be accounted for a target that was sent the prompt and was left before it spoke.
-fn nothing_said(context: Context<'_>, endpoint: Endpoint, place: usize) -> Part {
+fn nothing_said(
+    context: Context<'_>,
+    (endpoint, request): (Endpoint, &Request),
+    place: usize,
+) -> Part {
     let options = meter::Options {
         endpoint,
         strip_usage: false,
@@ -135,9 +140,11 @@ fn nothing_said(context: Context<'_>, endpoint: Endpoint, place: usize) -> Part 
         text_bytes_max: 0,
         resume: None,
     };
+    let target = context.route.targets.get(place);
     Part {
         attempt: 0,
-        price: context.route.targets.get(place).and_then(|target| target.price),
+        price: target.and_then(|target| target.prices.at(context.now)).cloned(),
+        asked_tier: request.scanner.facts().service_tier,
         meter: Meter::new(options),
         start: Start::First,
         delivered_tokens: 0,

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
+use tokenroute_domain::limit;
 use tokenroute_domain::record::Endpoint;
-use tokenroute_wire::envelope;
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
+use crate::clock;
+use crate::listing::Listing;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::resolve::{Host, Resolver};
 use crate::targets::{Target, Targets};
@@ -31,6 +33,45 @@ pub struct Settings {
     pub providers: Vec<ProviderSettings>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub tiers: HashMap<Arc<str>, limit::Limits>,
+    /// How calls that are paid for are bounded.
+    pub money: MoneySettings,
+}
+
+/// By which member a provider is told how much a chat may put out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputCap {
+    /// The older one, which every provider knows but the newest models of OpenAI.
+    #[default]
+    MaxTokens,
+    /// OpenAI's newer one, which counts reasoning too.
+    MaxCompletionTokens,
+}
+
+impl OutputCap {
+    /// The member's name.
+    pub(crate) const fn member(self, endpoint: Endpoint) -> &'static str {
+        match (self, endpoint) {
+            (Self::MaxCompletionTokens, Endpoint::ChatCompletions) => "max_completion_tokens",
+            (Self::MaxTokens | Self::MaxCompletionTokens, _) => "max_tokens",
+        }
+    }
+}
+
+/// How calls that are paid for are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoneySettings {
+    /// The cap on the output of a request that names none, at models of which none is known.
+    pub output_tokens_default: u64,
+    /// A cap that is set because no more is affordable is not below this; else the call is refused.
+    pub output_tokens_min: u64,
+}
+
+impl Default for MoneySettings {
+    fn default() -> Self {
+        Self { output_tokens_default: 4_096, output_tokens_min: 256 }
+    }
 }
 
 /// One provider, as configured.
@@ -60,6 +101,8 @@ pub struct ProviderSettings {
     pub http2: bool,
     /// How it is told to go on from an assistant's message that the request ends in.
     pub prefill: PrefillForm,
+    /// How a cap on the output of a chat is told to it.
+    pub output_cap: OutputCap,
     /// How it is looked after while nobody calls; `None`: not at all.
     pub probe: Option<Probe>,
 }
@@ -150,8 +193,10 @@ pub struct Snapshot {
     /// Bounds on requests.
     pub(crate) limits: Limits,
     providers: Vec<Arc<Provider>>,
-    /// The answer to `GET /v1/models`.
-    pub(crate) models: Bytes,
+    /// What of the models is listed.
+    pub(crate) listing: Listing,
+    tiers: HashMap<Arc<str>, limit::Limits>,
+    money: MoneySettings,
     routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
     /// How each target stands, by its slot.
     targets: Vec<Arc<Target>>,
@@ -182,10 +227,8 @@ impl Snapshot {
         (resolver, targets): (&Resolver, &Targets),
         metrics: &Metrics,
     ) -> Self {
-        let Settings { generation, catalog, providers, limits } = settings;
-        let models = envelope::models(
-            catalog.listed().iter().map(|one| (&*one.id, one.created, &*one.owner)),
-        );
+        let Settings { generation, catalog, providers, limits, tiers, money } = settings;
+        let listing = Listing::new(&catalog, clock::now());
         let routes = catalog
             .patterns()
             .map(|pattern| (Arc::clone(pattern), Arc::new(metrics.route(pattern))))
@@ -200,12 +243,33 @@ impl Snapshot {
             names.map(|one| (Arc::clone(&one.name), identity(one.provider))).collect();
         let targets = targets.assign(&names);
         metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        Self { generation, catalog, limits, providers, models, routes, targets, hedges }
+        Self {
+            generation,
+            catalog,
+            limits,
+            providers,
+            listing,
+            tiers,
+            money,
+            routes,
+            targets,
+            hedges,
+        }
     }
 
     /// Which generation this is.
     pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The limits that a tier bundles, if there is a tier of that name.
+    pub fn tier(&self, name: &str) -> Option<limit::Limits> {
+        self.tiers.get(name).copied()
+    }
+
+    /// How calls that are paid for are bounded.
+    pub const fn money(&self) -> MoneySettings {
+        self.money
     }
 
     /// The provider at a catalog's index.
@@ -238,18 +302,6 @@ impl Snapshot {
         self.hedges.get(&route.pattern)
     }
 
-    /// The answer to `GET /v1/models/{id}`: also for a name that only a prefix answers for.
-    pub(crate) fn model(&self, name: &str) -> Option<Bytes> {
-        let listed = self.catalog.listed();
-        let known = listed.binary_search_by(|one| (*one.id).cmp(name)).ok();
-        if let Some(one) = known.and_then(|place| listed.get(place)) {
-            return Some(envelope::model(&one.id, one.created, &one.owner));
-        }
-        let route = self.catalog.find(name)?;
-        let provider = self.provider(route.targets.first()?.provider)?;
-        Some(envelope::model(name, 0, &provider.name))
-    }
-
     /// The counters of a route.
     pub(crate) fn route_metrics(&self, route: &Route) -> Option<&Arc<RouteMetrics>> {
         self.routes.get(&route.pattern)
@@ -269,6 +321,7 @@ pub(crate) struct Provider {
     pub(crate) deadlines: Deadlines,
     pub(crate) http2: bool,
     pub(crate) prefill: PrefillForm,
+    pub(crate) output_cap: OutputCap,
     pub(crate) probe: Option<Probe>,
     /// Tells whether a provider of this name is still the same place with the same credential.
     identity: u64,
@@ -305,6 +358,7 @@ impl Provider {
             deadlines: settings.deadlines,
             http2: settings.http2,
             prefill: settings.prefill,
+            output_cap: settings.output_cap,
             probe: settings.probe,
             identity: identity(&settings),
             name: settings.name,

@@ -84,6 +84,20 @@ const MODEL_NOT_FOUND: Words = Words {
     message: "The model does not exist or this key may not use it. GET /v1/models lists those that work.",
     param: Some("model"),
 };
+const MODEL_NOT_ALLOWED: Words = Words {
+    status: 403,
+    kind: "permission_error",
+    reason: "model_not_allowed",
+    message: "This key may not use the model. GET /v1/models lists those that it may.",
+    param: Some("model"),
+};
+const MODEL_NOT_PRICED: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "model_not_priced",
+    message: "The model has no price, so it cannot be paid for. GET /v1/models lists those that can.",
+    param: Some("model"),
+};
 const MODEL_MISSING: Words = Words {
     status: 400,
     kind: INVALID,
@@ -339,6 +353,8 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
         Refusal::KeyAmbiguous => KEY_AMBIGUOUS,
         Refusal::FundsUnavailable => FUNDS_UNAVAILABLE,
         Refusal::ModelNotFound => MODEL_NOT_FOUND,
+        Refusal::ModelNotAllowed => MODEL_NOT_ALLOWED,
+        Refusal::ModelNotPriced => MODEL_NOT_PRICED,
         Refusal::ModelMissing => MODEL_MISSING,
         Refusal::InvalidJson => INVALID_JSON,
         Refusal::DuplicateKey => DUPLICATE_KEY,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,21 +14,21 @@ use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use tokenroute_domain::catalog::Catalog;
-use tokenroute_domain::key::{KeyHash, Pepper, RawKey, SharedKey};
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::journal::{Ended, Intent, Mark};
+use tokenroute_domain::key::{KeyHash, Pepper, RawKey, SharedKey};
 use tokenroute_domain::pool::Exchange;
 use tokenroute_domain::record::{Outcome, Record};
+use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::bank::{Bank, Banked, Journal, Later, Unavailable as Away, Unwritable};
 use tokenroute_proxy::books::Books;
-use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::keys::{Find, Keys};
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
-use tokenroute_proxy::snapshot::{Limits, Settings, Snapshot};
+use tokenroute_proxy::snapshot::{Limits, MoneySettings, Settings, Snapshot};
 use tokenroute_proxy::targets::Targets;
 use tokio::sync::mpsc::Receiver;
 
@@ -122,6 +123,8 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Ended>) {
         catalog: Catalog::default(),
         providers: vec![],
         limits: limits(),
+        tiers: HashMap::new(),
+        money: MoneySettings::default(),
     };
     let (targets, _changes) = Targets::new(&metrics);
     let snapshot = Snapshot::new(settings, (&Resolver::default(), &targets), &metrics);

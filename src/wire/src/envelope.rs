@@ -6,10 +6,12 @@ use bytes::Bytes;
 use crate::value::{Kind, Malformed, Reader};
 
 mod complaint;
+mod models;
 #[cfg(test)]
 mod tests;
 
 pub use complaint::{Complaint, complaint};
+pub use models::{Model, model, models};
 
 /// Longest error body of a provider that is read, in bytes. Of a longer one nothing is known.
 pub const ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -79,37 +81,6 @@ impl Envelope<'_> {
         }
         out.extend_from_slice(b"}}");
     }
-}
-
-/// The answer to `GET /v1/models`: of each model its id, when it was added in seconds since the Unix
-/// epoch, and who runs it.
-pub fn models<'a>(list: impl IntoIterator<Item = (&'a str, u64, &'a str)>) -> Bytes {
-    let mut out = b"{\"object\":\"list\",\"data\":[".to_vec();
-    for (index, (id, created, owner)) in list.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_model(&mut out, id, created, owner);
-    }
-    out.extend_from_slice(b"]}");
-    out.into()
-}
-
-/// The answer to `GET /v1/models/{id}`.
-pub fn model(id: &str, created: u64, owner: &str) -> Bytes {
-    let mut out = Vec::with_capacity(128);
-    push_model(&mut out, id, created, owner);
-    out.into()
-}
-
-fn push_model(out: &mut Vec<u8>, id: &str, created: u64, owner: &str) {
-    out.extend_from_slice(b"{\"id\":");
-    push_json_string(out, id);
-    out.extend_from_slice(b",\"object\":\"model\",\"created\":");
-    out.extend_from_slice(created.to_string().as_bytes());
-    out.extend_from_slice(b",\"owned_by\":");
-    push_json_string(out, owner);
-    out.push(b'}');
 }
 
 /// Writes a text as a JSON string, quotes and all.

@@ -10,6 +10,7 @@ use super::choice::mix;
 use super::rules::RETRY_AFTER;
 use super::*;
 use crate::catalog::{ProviderIndex, Route, Target, TargetSlot};
+use crate::money::Prices;
 
 mod walks;
 
@@ -35,12 +36,14 @@ fn route(targets: &[(u32, u32)]) -> Route {
         name: Arc::from(format!("p{place}/m")),
         provider: ProviderIndex(place),
         upstream_model: Arc::from("m"),
-        price: None,
+        prices: Prices::default(),
         weight: *weight,
         rank: *rank,
         slot: TargetSlot(place),
         prefill: false,
         context_tokens: None,
+        output_tokens_max: None,
+        image_tokens_max: None,
     };
     Route {
         model: Arc::from("m"),

@@ -19,7 +19,7 @@ use pingora_timeout::timeout;
 use tokenroute_domain::allotment::{self, Short};
 use tokenroute_domain::id::{AccountId, KeyId, NodeId};
 use tokenroute_domain::journal::{Due, Intent};
-use tokenroute_domain::key::{ApiKey, Funding};
+use tokenroute_domain::key::ApiKey;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::PurseId;
 use tokenroute_domain::time::Timestamp;
@@ -105,11 +105,6 @@ impl Claim {
     }
 }
 
-/// Whether calls with this key have money in them.
-pub(crate) fn is_metered(key: &ApiKey) -> bool {
-    key.funding == Funding::Prepaid || !key.terms.ceilings.is_empty()
-}
-
 /// Money put aside for a call. Dropping it settles it at nothing.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -189,13 +184,6 @@ impl Books {
             }
             Err(_) => self.wait(book, claim).await,
         }
-    }
-
-    /// Puts money aside only if the loan covers it as it is.
-    pub(crate) fn hold_at_once(&self, key: &ApiKey, claim: &Claim) -> Option<Hold> {
-        let book = self.0.book(key);
-        let (hold, _) = book.place(claim, clock::tick()).ok()?;
-        Some(self.held(book, hold))
     }
 
     async fn wait(&self, book: Arc<Book>, claim: &Claim) -> Result<Hold, Denied> {

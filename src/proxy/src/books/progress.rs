@@ -16,7 +16,6 @@ pub(super) struct Calls(Mutex<HashMap<CallId, Arc<Progress>>>);
 /// How far one call has come.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    call: CallId,
     journal: Arc<dyn Journal>,
     latest: Mutex<Latest>,
 }
@@ -61,7 +60,7 @@ impl Progress {
 impl Calls {
     pub(super) fn begin(&self, call: CallId, journal: &Arc<dyn Journal>) -> Arc<Progress> {
         let (journal, latest) = (Arc::clone(journal), Mutex::default());
-        let progress = Arc::new(Progress { call, journal, latest });
+        let progress = Arc::new(Progress { journal, latest });
         self.lock().insert(call, Arc::clone(&progress));
         progress
     }
@@ -79,12 +78,5 @@ impl Calls {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, Arc<Progress>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Progress {
-    /// Which call.
-    pub(crate) const fn call(&self) -> CallId {
-        self.call
     }
 }

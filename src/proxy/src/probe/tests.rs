@@ -1,16 +1,18 @@
 //! When probes are sent, what they ask, and what their answers mean.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use tokenroute_domain::catalog::{Catalog, ProviderIndex, Route, Target as Configured, TargetSlot};
+use tokenroute_domain::money::Prices;
 use tokenroute_domain::routing::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::resolve::Resolver;
-use crate::snapshot::{Limits, Settings};
+use crate::snapshot::{Limits, MoneySettings, Settings};
 use crate::targets::Targets;
 use crate::upstream::tests::settings;
 
@@ -51,12 +53,14 @@ fn snapshot(
             name: Arc::from(format!("test/{model}")),
             provider: ProviderIndex(0),
             upstream_model: Arc::from(*model),
-            price: None,
+            prices: Prices::default(),
             weight: 1,
             rank,
             slot: TargetSlot(0),
             prefill: false,
             context_tokens: None,
+            output_tokens_max: None,
+            image_tokens_max: None,
         }],
         policy: Arc::new(Policy::default()),
     };
@@ -78,6 +82,8 @@ fn snapshot(
             target_bytes_max: 1,
             keepalive: EVERY,
         },
+        tiers: HashMap::default(),
+        money: MoneySettings::default(),
     };
     let (targets, _) = Targets::new(&metrics);
     (Snapshot::new(settings, (&Resolver::default(), &targets), &metrics), metrics)

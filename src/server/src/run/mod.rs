@@ -127,7 +127,10 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     outbox.close();
     let lost = stores.finish();
     supervised?;
-    anyhow::ensure!(lost == 0, "{lost} calls could not be told to the database; the journal has those with money in them");
+    anyhow::ensure!(
+        lost == 0,
+        "{lost} calls could not be told to the database; the journal has those with money in them"
+    );
     Ok(())
 }
 

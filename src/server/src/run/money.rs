@@ -103,7 +103,10 @@ pub(super) async fn settle_orphans(
     mut stopped: watch::Receiver<bool>,
 ) {
     loop {
-        let read = { let folder = folder.clone(); move || Journal::orphans(&folder) };
+        let read = {
+            let folder = folder.clone();
+            move || Journal::orphans(&folder)
+        };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(orphans)) => {
                 for orphan in orphans {

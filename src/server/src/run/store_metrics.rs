@@ -38,11 +38,9 @@ const COUNTERS: &[(&str, &str, fn(&Counts) -> &AtomicU64)] = &[
         "Accounts of which other edges were asked to give back what they do not use.",
         |counts| &counts.recalls,
     ),
-    (
-        "tokenroute_charged_nano_usd_total",
-        "What accounts were charged, in nano-USD.",
-        |counts| &counts.charged,
-    ),
+    ("tokenroute_charged_nano_usd_total", "What accounts were charged, in nano-USD.", |counts| {
+        &counts.charged
+    }),
     (
         "tokenroute_excess_nano_usd_total",
         "Cost that could not be charged: the house's loss, in nano-USD.",

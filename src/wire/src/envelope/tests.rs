@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokenroute_domain::money::{LongContext, NanoUsd, Price, Rate, TierFactors};
 
 use super::*;
 
@@ -45,12 +46,45 @@ fn an_error_in_a_stream_is_one_event_that_ends_its_choice() {
 #[test]
 fn models_are_listed() {
     let entry = json!({"id": "a/b:c", "object": "model", "created": 7, "owned_by": "me \"&\" co"});
-    assert_eq!(read(&model("a/b:c", 7, "me \"&\" co")), entry);
-    assert_eq!(
-        read(&models([("a/b:c", 7, "me \"&\" co"); 2])),
-        json!({"object": "list", "data": [entry, entry]})
-    );
+    let one = Model { id: "a/b:c", created: 7, owner: "me \"&\" co", price: None };
+    assert_eq!(read(&model(one)), entry);
+    assert_eq!(read(&models([one; 2])), json!({"object": "list", "data": [entry, entry]}));
     assert_eq!(read(&models([])), json!({"object": "list", "data": []}));
+}
+
+#[test]
+fn a_price_is_listed_in_decimal_strings() {
+    let pricing = |price: &Price| {
+        let one = Model { id: "m", created: 0, owner: "o", price: Some(price) };
+        read(&model(one))["pricing"].clone()
+    };
+    let flat = Price::flat(Rate(150_000_000), Rate(0));
+    assert_eq!(
+        pricing(&flat),
+        json!({"input": "0.15", "output": "0.00", "version": &*flat.version})
+    );
+    let all = Price {
+        input_cache_read: Rate(75_000_001),
+        output_audio: Rate(2_000_000_000),
+        request: NanoUsd(1),
+        long_context: Some(LongContext {
+            above_tokens: 200_000,
+            input_permille: 2_000,
+            output_permille: 1_500,
+        }),
+        service_tiers: TierFactors { flex: 500, ..TierFactors::default() },
+        ..flat
+    };
+    assert_eq!(
+        pricing(&all),
+        json!({
+            "input": "0.15", "input_cache_read": "0.075000001",
+            "output": "0.00", "output_audio": "2.00", "request": "0.000000001",
+            "long_context": {"above_tokens": 200_000, "input": "2.00", "output": "1.50"},
+            "service_tiers": {"flex": "0.50"},
+            "version": &*all.version,
+        })
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::mem;
 
 use bytes::Bytes;
+use tokenroute_domain::money::ServiceTier;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::usage::Usage;
 
@@ -110,6 +111,7 @@ pub struct Meter {
     text: Text,
     counts: Option<Counts>,
     odd_usage: bool,
+    service_tier: Option<ServiceTier>,
     begun: Choices,
     finished: Choices,
     semantic: bool,
@@ -149,6 +151,7 @@ impl Meter {
             text: Text::new(options.text_bytes_max),
             counts: None,
             odd_usage: false,
+            service_tier: None,
             begun: Choices::default(),
             finished: Choices::default(),
             semantic: false,
@@ -180,6 +183,7 @@ impl Meter {
         };
         self.malformed_run = 0;
         self.note_usage(seen.usage.or(seen.usage_elsewhere));
+        self.service_tier = seen.service_tier.or(self.service_tier);
         if seen.error {
             self.error = true;
             self.text.back_to(mark);
@@ -228,6 +232,11 @@ impl Meter {
     /// The usage that the provider reported last, in disjoint counts; `None` if it reported none.
     pub fn usage(&self) -> Option<Usage> {
         self.counts.and_then(|counts| counts.usage(self.options.reasoning).0)
+    }
+
+    /// The service tier that the provider says it was processed in.
+    pub fn service_tier(&self) -> Option<ServiceTier> {
+        self.service_tier
     }
 
     /// Whether the reported usage is not to be trusted: a count was no whole number from 0 to
@@ -405,6 +414,7 @@ impl Meter {
         self.error |= seen.error;
         self.note_said(&seen);
         self.note_usage(seen.usage.or(seen.usage_elsewhere));
+        self.service_tier = seen.service_tier.or(self.service_tier);
         Some(())
     }
 
@@ -449,6 +459,7 @@ impl Meter {
                 self.error |= tracker.error();
                 self.malformed = self.malformed.saturating_add(u64::from(!tracker.ended()));
                 self.note_usage(tracker.usage());
+                self.service_tier = tracker.service_tier().or(self.service_tier);
                 self.note_document(tracker.ended(), answer);
             }
         }

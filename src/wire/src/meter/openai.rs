@@ -1,5 +1,7 @@
 //! What one document in OpenAI's dialect says: a chunk of a stream, or a whole answer.
 
+use tokenroute_domain::money::ServiceTier;
+
 use super::counts::Counts;
 use super::edit::{Cutter, Edit};
 use super::plain::Said;
@@ -28,6 +30,8 @@ pub(super) struct Seen {
     pub(super) usage: Option<Counts>,
     /// The usage that it reports at another place.
     pub(super) usage_elsewhere: Option<Counts>,
+    /// The service tier that it was processed in.
+    pub(super) service_tier: Option<ServiceTier>,
     /// What to leave out so that the top level has no `usage`.
     pub(super) cuts: Vec<Edit>,
     /// What it says, if it is part of a plain text.
@@ -109,6 +113,9 @@ pub(super) fn read(
                 read_choices(reader, seen, text)?;
             }
             "error" => seen.error |= reader.kind()? != Kind::Null,
+            "service_tier" if reader.kind()? == Kind::Text => {
+                seen.service_tier = Some(ServiceTier::named(&reader.string()?.decode()));
+            }
             "x_groq" => read_usage_within(reader, seen)?,
             _ => {}
         }

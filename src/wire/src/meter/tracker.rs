@@ -1,6 +1,8 @@
 //! Finds the usage at the top level of a JSON document that is too large to keep. It follows strings
 //! and brackets and nothing else: whether the document is valid is not its business.
 
+use tokenroute_domain::money::ServiceTier;
+
 use super::counts::Counts;
 use crate::value::Reader;
 use crate::words::length_before;
@@ -24,6 +26,7 @@ pub(super) struct Tracker {
     ended: bool,
     error: bool,
     usage: Option<Counts>,
+    service_tier: Option<ServiceTier>,
 }
 
 /// Where the next byte stands.
@@ -43,6 +46,7 @@ enum Wanted {
     None,
     Usage,
     Error,
+    ServiceTier,
 }
 
 impl Tracker {
@@ -54,6 +58,11 @@ impl Tracker {
     /// Whether it has an `error` member that is not null.
     pub(super) fn error(&self) -> bool {
         self.error
+    }
+
+    /// The service tier that it names at its top level.
+    pub(super) fn service_tier(&self) -> Option<ServiceTier> {
+        self.service_tier
     }
 
     /// The usage at its top level.
@@ -154,6 +163,7 @@ impl Tracker {
         self.wanted = match key.as_deref() {
             Ok("usage") => Wanted::Usage,
             Ok("error") => Wanted::Error,
+            Ok("service_tier") => Wanted::ServiceTier,
             _ => Wanted::None,
         };
     }
@@ -167,6 +177,10 @@ impl Tracker {
                 self.usage = read.ok().flatten();
             }
             Wanted::Error => self.error |= self.value.trim_ascii() != b"null",
+            Wanted::ServiceTier => {
+                let read = Reader::of_bytes(&self.value).and_then(|mut value| value.string());
+                self.service_tier = read.ok().map(|name| ServiceTier::named(&name.decode()));
+            }
         }
         self.wanted = Wanted::None;
         self.before_colon = true;

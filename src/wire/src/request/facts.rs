@@ -1,5 +1,7 @@
 //! What is known of a body so far: the members that decide routing or price, and where they stand.
 
+use tokenroute_domain::money::ServiceTier;
+
 /// A stretch of the body, in absolute offsets in bytes: `start` is in it, `end` is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -44,6 +46,15 @@ pub struct Facts {
     pub n: Option<Number>,
     /// Of how many answers the best is given.
     pub best_of: Option<Number>,
+    /// Which service tier is asked for: `auto` where the value is null, `Other` where it is no name.
+    pub service_tier: Option<ServiceTier>,
+    /// How many prompts `prompt` lists, if it is a list of texts or of lists of tokens.
+    pub prompts: u64,
+    /// Images in the conversation, counted by the keys that hold them.
+    pub images: u64,
+    /// Other parts of the conversation whose tokens its bytes do not bound: files, videos, audio by its
+    /// address. Audio in the body itself is bounded by its bytes.
+    pub files: u64,
     /// The conversation, where it is a list.
     pub messages: Option<Messages>,
     /// Where the value of `messages`, `prompt` or `input` begins, whichever came first.

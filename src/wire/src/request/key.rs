@@ -20,8 +20,13 @@ pub(super) enum Key {
     Logprobs,
     ContinueFinalMessage,
     AddGenerationPrompt,
+    ServiceTier,
     /// Within `stream_options`.
     IncludeUsage,
+    /// Within a conversation: holds an image.
+    Image,
+    /// Within a conversation: holds a file, a video, or the address of audio.
+    File,
 }
 
 /// Bytes of the longest routed key.
@@ -39,7 +44,8 @@ pub(super) struct Match {
 }
 
 impl Key {
-    /// The key of that very name, at the top (`depth` 1) or within `stream_options` (2).
+    /// The key of that very name, at the top (`depth` 1), within `stream_options` (2), or deeper within a
+    /// conversation.
     fn named(name: &[u8], depth: u32) -> Option<Self> {
         match (depth, name) {
             (1, b"model") => Some(Self::Model),
@@ -57,7 +63,10 @@ impl Key {
             (1, b"logprobs") => Some(Self::Logprobs),
             (1, b"continue_final_message") => Some(Self::ContinueFinalMessage),
             (1, b"add_generation_prompt") => Some(Self::AddGenerationPrompt),
+            (1, b"service_tier") => Some(Self::ServiceTier),
             (2, b"include_usage") => Some(Self::IncludeUsage),
+            (3.., b"image_url" | b"image") => Some(Self::Image),
+            (3.., b"file" | b"video_url" | b"video" | b"audio_url") => Some(Self::File),
             _ => None,
         }
     }
@@ -67,7 +76,9 @@ impl Key {
         if let Some(key) = Self::named(raw, depth) {
             return Some(Match { key, exact: true });
         }
-        if raw.len() > SPELLING_BYTES_MAX {
+        // Conversations have many keys: most are none of these by their first letter.
+        let may_be = |first: &u8| b"iIfFvVaA\\".contains(first);
+        if raw.len() > SPELLING_BYTES_MAX || (depth > 2 && !raw.first().is_some_and(may_be)) {
             return None;
         }
         let mut folded = [0; KEY_BYTES_MAX];

@@ -1,5 +1,7 @@
 //! Picks the routed members out of what the grammar meets. It does not know the grammar itself.
 
+use tokenroute_domain::money::ServiceTier;
+
 use super::Malformed;
 use super::facts::{Facts, Flag, Messages, Model, Name, Number, Options, Span, StreamOptions};
 use super::grammar::{Kind, Listener};
@@ -89,13 +91,20 @@ impl Members {
             | Key::Logprobs
             | Key::ContinueFinalMessage
             | Key::AddGenerationPrompt
-            | Key::IncludeUsage => None,
+            | Key::ServiceTier
+            | Key::IncludeUsage
+            | Key::Image
+            | Key::File => None,
         }
     }
 
-    /// Whether members at `depth` can be routed ones, as things stand.
+    /// Whether members at `depth` can be ones that matter, as things stand.
     fn matters(&self, depth: u32) -> bool {
-        depth == TOP || (depth == INNER && self.current == Some(Key::StreamOptions))
+        match depth {
+            TOP => true,
+            INNER => self.current == Some(Key::StreamOptions),
+            _ => matches!(self.current, Some(Key::Messages | Key::Prompt | Key::Input)),
+        }
     }
 
     fn record(&mut self, key: Key, kind: Kind, span: Span) {
@@ -125,7 +134,13 @@ impl Members {
             Key::Logprobs => facts.logprobs |= kind == Kind::True,
             Key::ContinueFinalMessage => facts.continue_final_message = Some(flag(kind)),
             Key::AddGenerationPrompt => facts.add_generation_prompt = Some(flag(kind)),
-            Key::Messages | Key::Prompt | Key::Input | Key::IncludeUsage => {}
+            Key::ServiceTier => facts.service_tier = Some(service_tier(kind, &self.kept)),
+            Key::Messages
+            | Key::Prompt
+            | Key::Input
+            | Key::IncludeUsage
+            | Key::Image
+            | Key::File => {}
         }
     }
 }
@@ -160,6 +175,15 @@ impl Listener for Members {
             return Ok(());
         }
         let found = Key::spelled(&self.kept, depth);
+        if depth > INNER {
+            if let Some(found) = found {
+                let image = found.key == Key::Image;
+                let Facts { images, files, .. } = &mut self.facts;
+                let count = if image { images } else { files };
+                *count = count.saturating_add(1);
+            }
+            return Ok(());
+        }
         if let Some(found) = found {
             let bit = found.key.bit();
             if bit != 0 && (!found.exact || self.seen & bit != 0) {
@@ -182,7 +206,7 @@ impl Listener for Members {
             let Some(key) = self.current else { return };
             self.began = Some(at);
             self.filled = false;
-            if text && key == Key::Model {
+            if text && matches!(key, Key::Model | Key::ServiceTier) {
                 self.kept.clear();
                 self.kept_max = usize::try_from(MODEL_BYTES_MAX).unwrap_or(usize::MAX);
             } else if matches!(key, Key::Messages | Key::Prompt | Key::Input) {
@@ -199,6 +223,11 @@ impl Listener for Members {
             self.options.current = false;
             self.options.include_usage =
                 Some((flag(kind), Span { start: self.options.began, end }));
+        }
+        // A list of tokens is one prompt.
+        let prompt = depth == INNER && self.current == Some(Key::Prompt);
+        if prompt && matches!(kind, Kind::Text | Kind::Array) {
+            self.facts.prompts = self.facts.prompts.saturating_add(1);
         }
         if depth != TOP {
             return Ok(());
@@ -234,14 +263,25 @@ impl Key {
             Self::BestOf => 1 << 6,
             Self::IncludeUsage => 1 << 7,
             Self::Messages => 1 << 8,
+            Self::ServiceTier => 1 << 9,
             Self::Prompt
             | Self::Input
             | Self::Tools
             | Self::Functions
             | Self::Logprobs
             | Self::ContinueFinalMessage
-            | Self::AddGenerationPrompt => 0,
+            | Self::AddGenerationPrompt
+            | Self::Image
+            | Self::File => 0,
         }
+    }
+}
+
+fn service_tier(kind: Kind, kept: &[u8]) -> ServiceTier {
+    match name(kind, kept) {
+        Name::NotText if kind == Kind::Null => ServiceTier::Auto,
+        Name::Text(name) => ServiceTier::named(&name),
+        Name::Unpaired | Name::NotText => ServiceTier::Other,
     }
 }
 

@@ -120,6 +120,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokenroute_domain::catalog::{ProviderIndex, Target, TargetSlot};
+    use tokenroute_domain::money::Prices;
     use tokenroute_domain::routing::{Balance, Policy, Standing};
 
     use super::super::live::WELL;
@@ -131,12 +132,14 @@ mod tests {
             name: Arc::from(format!("p/{place}")),
             provider: ProviderIndex(0),
             upstream_model: Arc::from("m"),
-            price: None,
+            prices: Prices::default(),
             weight: *weight,
             rank: *rank,
             slot: TargetSlot(place),
             prefill: false,
             context_tokens: None,
+            output_tokens_max: None,
+            image_tokens_max: None,
         };
         Route {
             model: Arc::from("m"),
