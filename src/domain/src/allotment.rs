@@ -2,10 +2,11 @@
 //! memory. [`crate::pool`] is the other side.
 //!
 //! **Invariant:** what calls hold and what is owed for ended ones is never more than the loan was when it
-//! was given out, so the edge never spends what it does not have; and nothing is spent of a loan whose
-//! lease is over by the edge's own clock.
+//! was given out, so the edge never spends what it does not have; and no hold is placed on a loan whose
+//! lease is over by the edge's own clock. (A hold that outlives the lease is settled all the same: the pool
+//! charges what is there.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::key::Funding;
@@ -93,7 +94,7 @@ impl Share {
         let target = in_use.plus(ahead);
         // What goes back is not spent any more, whether or not the answer arrives.
         self.loan = self.loan.min(target.plus(sent));
-        Want { target, in_use }
+        Want { target, in_use, waiting: demand }
     }
 
     fn granted(&mut self, granted: Granted, sent: NanoUsd) {
@@ -192,7 +193,8 @@ impl Allotment {
         now < self.spend_until
     }
 
-    /// Puts money aside for a call, in the pool's loan and under every ceiling, or in none.
+    /// Puts money aside for a call, in the pool's loan and under every ceiling, or in none. A ceiling that
+    /// is given twice is one.
     pub fn place(
         &mut self,
         amount: NanoUsd,
@@ -213,13 +215,14 @@ impl Allotment {
                 return Err(Short::Ceiling(*purse, left));
             }
         }
+        let purses: BTreeSet<PurseId> = ceilings.iter().map(|(purse, _)| *purse).collect();
         self.money.held = self.money.held.plus(amount);
-        for (purse, _) in ceilings {
+        for purse in &purses {
             if let Some(under) = self.purses.get_mut(purse) {
                 under.share.held = under.share.held.plus(amount);
             }
         }
-        Ok(Hold { amount, purses: ceilings.iter().map(|(purse, _)| *purse).collect() })
+        Ok(Hold { amount, purses: purses.into_iter().collect() })
     }
 
     /// Ends a hold and tells what is charged: the cost, as far as the hold and what else is left in the
@@ -241,6 +244,17 @@ impl Allotment {
             share.owed = share.owed.plus(charge);
         }
         (charge, purses)
+    }
+
+    /// Takes note that a settlement which the pool had been told has to be told again, since its store has
+    /// lost its memory: until then it is owed once more.
+    pub fn owe(&mut self, charge: NanoUsd, purses: &[PurseId]) {
+        self.money.owed = self.money.owed.plus(charge);
+        for purse in purses {
+            if let Some(under) = self.purses.get_mut(purse) {
+                under.share.owed = under.share.owed.plus(charge);
+            }
+        }
     }
 
     /// What to ask of the pool. `demand` is what calls wait for and `ahead` what is for calls to come, of

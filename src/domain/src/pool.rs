@@ -3,12 +3,13 @@
 //!
 //! An edge never asks call by call. It holds a *loan* (an allotment) ahead of need and spends it in
 //! memory; now and then it exchanges messages with the pool: what has been charged, and what loan it
-//! wants from here on. Wants are absolute, so an exchange that is repeated changes nothing.
+//! wants from here on. Wants are absolute, so an exchange that is repeated changes nothing; one that is
+//! overtaken by a later one of the same edge lends and takes back nothing.
 //!
 //! **Invariant:** money is conserved: free, loans and charges together are what was credited; free, every
 //! loan and what is left under every ceiling are never below zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,14 @@ use crate::id::{AccountId, CallId, KeyId, NodeId};
 use crate::key::Funding;
 use crate::money::NanoUsd;
 use crate::record::Record;
-use crate::time::Timestamp;
+use crate::time::{Tick, Timestamp};
 
 /// Purses that one key can have: one for each period.
 pub const PURSES_MAX: usize = 4;
+
+/// When whoever speaks for an edge that is gone asks: after all that the edge may still have on its way.
+/// Redis counts in doubles, which are exact up to here.
+pub const ASKED_LAST: Tick = Tick((1 << 53) - 1);
 
 /// Over which time a key's ceiling counts. Days, weeks (from Monday) and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,8 +65,10 @@ pub struct PurseId {
 pub struct Want {
     /// How much it wants to have on loan. Less than it has: the rest goes back.
     pub target: NanoUsd,
-    /// How much of it is held by calls: at most `target`. The rest can be recalled.
+    /// How much of it is for calls: at most `target`. The rest can be recalled.
     pub in_use: NanoUsd,
+    /// How much of that is for calls that still wait for a loan: nothing is held for them yet.
+    pub waiting: NanoUsd,
 }
 
 /// A call that is over and what it is to be charged.
@@ -71,7 +78,8 @@ pub struct Settlement {
     pub record: Arc<Record>,
     /// What the edge has put down for it: at most its hold and what was free in the edge's loan.
     pub charge: NanoUsd,
-    /// The ceilings it counts under: those that its hold was placed under.
+    /// The ceilings it counts under, each once: those that its hold was placed under. Under one that the
+    /// exchange does not name as wanted, no more is charged than the edge has on loan there.
     pub purses: Vec<PurseId>,
 }
 
@@ -95,6 +103,8 @@ pub struct Exchange {
     pub funding: Funding,
     /// Which run of an edge.
     pub node: NodeId,
+    /// When it asked, by its own clock: later in each exchange than in the one before it.
+    pub asked: Tick,
     /// Calls that are over. One that the pool has settled before is settled no more.
     pub settlements: Vec<Settlement>,
     /// The loan that is wanted.
@@ -108,7 +118,7 @@ pub struct Exchange {
 pub struct Charged {
     /// Which call.
     pub call: CallId,
-    /// What the account was charged.
+    /// What the account was charged; of an unmetered one, what was counted under the key's ceilings.
     pub charge: NanoUsd,
     /// What it should have been charged beyond: the house's loss.
     pub excess: NanoUsd,
@@ -167,6 +177,8 @@ pub struct Loan {
     pub in_use: NanoUsd,
     /// When it lapses unless the edge is heard of.
     pub deadline: Timestamp,
+    /// When the edge asked for it, by its own clock: what it asked before that comes too late.
+    pub asked: Tick,
 }
 
 /// What is counted under one ceiling.
@@ -247,12 +259,43 @@ impl Ceiling {
     }
 }
 
+impl Want {
+    /// What of it can be had of a store that has lost its memory: only what calls hold already, until all
+    /// edges have said what that is.
+    #[must_use]
+    pub fn adopting(self) -> Self {
+        let held = self.held().min(self.target);
+        Self { target: held, in_use: held, waiting: NanoUsd::ZERO }
+    }
+
+    /// What calls hold already, or are owed.
+    fn held(self) -> NanoUsd {
+        self.in_use.minus(self.waiting.at_least_zero()).at_least_zero()
+    }
+}
+
 impl Purse {
     /// What is left for anybody under a ceiling of `limit`.
     pub fn free(&self, limit: NanoUsd) -> NanoUsd {
-        let lent = self.loans.values().map(|loan| loan.amount).fold(NanoUsd::ZERO, NanoUsd::plus);
-        limit.minus(self.spent).minus(lent).at_least_zero()
+        limit.minus(self.used()).at_least_zero()
     }
+
+    /// How much more is charged and lent than a ceiling of `limit` allows.
+    fn over(&self, limit: NanoUsd) -> NanoUsd {
+        self.used().minus(limit).at_least_zero()
+    }
+
+    fn used(&self) -> NanoUsd {
+        self.loans.values().map(|loan| loan.amount).fold(self.spent, NanoUsd::plus)
+    }
+}
+
+/// Who asks for loans, when by its own clock, and until when it gets them.
+#[derive(Clone, Copy)]
+struct Asker {
+    node: NodeId,
+    asked: Tick,
+    deadline: Timestamp,
 }
 
 impl Pool {
@@ -265,17 +308,16 @@ impl Pool {
         lease: Duration,
     ) -> (Reply, Vec<Lapsed>) {
         let lapsed = self.reclaim(now);
-        let deadline = now.plus(lease);
-        let charged = exchange.settlements.iter().map(|one| self.settle(exchange, one)).collect();
+        let asker = Asker { node: exchange.node, asked: exchange.asked, deadline: now.plus(lease) };
+        let mut told = BTreeSet::new();
+        let once = exchange.settlements.iter().filter(|one| told.insert(one.record.call));
+        let charged = once.map(|one| self.settle(exchange, one)).collect();
         let granted = match exchange.funding {
-            Funding::Prepaid => self.lend(exchange.node, exchange.want, deadline),
+            Funding::Prepaid => self.lend(asker, exchange.want),
             Funding::Unmetered => Granted::default(),
         };
-        let purses = exchange
-            .purses
-            .iter()
-            .map(|wanted| self.lend_of_purse(exchange.node, wanted, deadline))
-            .collect();
+        let purses = exchange.purses.iter();
+        let purses = purses.map(|wanted| self.lend_of_purse(asker, wanted)).collect();
         (Reply { granted, purses, charged }, lapsed)
     }
 
@@ -311,81 +353,96 @@ impl Pool {
         }
         if exchange.funding == Funding::Prepaid {
             let from_loan = charge.min(loan);
-            if let Some(loan) = self.loans.get_mut(&node) {
-                loan.amount = loan.amount.minus(from_loan);
-                loan.in_use = loan.in_use.min(loan.amount);
-            }
+            lower(&mut self.loans, node, from_loan);
             self.free = self.free.minus(charge.minus(from_loan));
         }
         for id in &settlement.purses {
             let purse = self.purses.entry(*id).or_default();
             purse.spent = purse.spent.plus(charge);
-            if let Some(loan) = purse.loans.get_mut(&node) {
-                loan.amount = loan.amount.minus(charge).at_least_zero();
-                loan.in_use = loan.in_use.min(loan.amount);
-            }
+            lower(&mut purse.loans, node, charge);
         }
         let excess = settlement.record.cost.minus(charge).at_least_zero();
         Charged { call: settlement.record.call, charge, excess }
     }
 
-    /// What may still be charged under a ceiling by an edge. Under one that the exchange does not name,
-    /// which the key has no more, anything may.
+    /// What may still be charged under a ceiling by an edge: its loan and what is free. Of a ceiling that
+    /// the exchange does not name it is not known what is free.
     fn room(&self, exchange: &Exchange, id: PurseId) -> NanoUsd {
-        let Some(wanted) = exchange.purses.iter().find(|wanted| wanted.purse == id) else {
-            return NanoUsd::MAX;
-        };
-        let Some(purse) = self.purses.get(&id) else { return wanted.limit };
+        let wanted = exchange.purses.iter().find(|wanted| wanted.purse == id);
+        let limit = wanted.map_or(NanoUsd::ZERO, |wanted| wanted.limit);
+        let Some(purse) = self.purses.get(&id) else { return limit.at_least_zero() };
         let loan = purse.loans.get(&exchange.node).map_or(NanoUsd::ZERO, |loan| loan.amount);
-        purse.free(wanted.limit).plus(loan)
+        purse.free(limit).plus(loan)
     }
 
-    fn lend(&mut self, node: NodeId, want: Want, deadline: Timestamp) -> Granted {
-        let loan = self.loans.get(&node).map_or(NanoUsd::ZERO, |loan| loan.amount);
-        let amount = want.target.at_least_zero().min(loan.plus(self.free));
-        self.free = self.free.plus(loan).minus(amount);
-        note(&mut self.loans, node, (amount, want.in_use), deadline);
-        Granted { loan: amount, free: self.free, others: others(&self.loans, node, deadline) }
+    fn lend(&mut self, asker: Asker, want: Want) -> Granted {
+        let node = asker.node;
+        let loan = self.loans.get(&node).copied();
+        let had = loan.map_or(NanoUsd::ZERO, |loan| loan.amount);
+        let amount = if is_overtaken(loan, asker) {
+            had
+        } else {
+            let amount = want.target.at_least_zero().min(had.plus(self.free));
+            self.free = self.free.plus(had).minus(amount);
+            note(&mut self.loans, asker, (amount, want.in_use));
+            amount
+        };
+        Granted { loan: amount, free: self.free, others: others(&self.loans, asker) }
     }
 
-    fn lend_of_purse(&mut self, node: NodeId, wanted: &PurseWant, deadline: Timestamp) -> Granted {
+    fn lend_of_purse(&mut self, asker: Asker, wanted: &PurseWant) -> Granted {
         let purse = self.purses.entry(wanted.purse).or_default();
-        let loan = purse.loans.get(&node).map_or(NanoUsd::ZERO, |loan| loan.amount);
+        let loan = purse.loans.get(&asker.node).copied();
+        let had = loan.map_or(NanoUsd::ZERO, |loan| loan.amount);
+        let amount = if is_overtaken(loan, asker) {
+            had
+        } else {
+            // A ceiling that was lowered leaves less than was lent: that much is taken back, except for
+            // what calls hold.
+            let over = purse.over(wanted.limit);
+            let kept = had.minus(over).max(had.min(wanted.want.held()));
+            let most = kept.plus(purse.free(wanted.limit));
+            let amount = wanted.want.target.at_least_zero().min(most);
+            note(&mut purse.loans, asker, (amount, wanted.want.in_use));
+            amount
+        };
         let free = purse.free(wanted.limit);
-        // A ceiling that was lowered leaves less than was lent: that much is taken back.
-        let lent = purse.loans.values().map(|loan| loan.amount).fold(NanoUsd::ZERO, NanoUsd::plus);
-        let over = lent.plus(purse.spent).minus(wanted.limit).at_least_zero();
-        let most = loan.minus(over).at_least_zero().plus(free);
-        let amount = wanted.want.target.at_least_zero().min(most);
-        note(&mut purse.loans, node, (amount, wanted.want.in_use), deadline);
-        let free = purse.free(wanted.limit);
-        Granted { loan: amount, free, others: others(&purse.loans, node, deadline) }
+        Granted { loan: amount, free, others: others(&purse.loans, asker) }
+    }
+}
+
+/// Whether an edge has asked for its loan later than this.
+fn is_overtaken(loan: Option<Loan>, asker: Asker) -> bool {
+    loan.is_some_and(|loan| asker.asked < loan.asked)
+}
+
+/// Lowers a loan by what was charged, down to nothing.
+fn lower(loans: &mut BTreeMap<NodeId, Loan>, node: NodeId, by: NanoUsd) {
+    if let Some(loan) = loans.get_mut(&node) {
+        loan.amount = loan.amount.minus(by).at_least_zero();
+        loan.in_use = loan.in_use.min(loan.amount);
     }
 }
 
 /// Writes a loan down; one of nothing is none.
-fn note(
-    loans: &mut BTreeMap<NodeId, Loan>,
-    node: NodeId,
-    (amount, in_use): (NanoUsd, NanoUsd),
-    deadline: Timestamp,
-) {
+fn note(loans: &mut BTreeMap<NodeId, Loan>, asker: Asker, (amount, in_use): (NanoUsd, NanoUsd)) {
+    let Asker { node, asked, deadline } = asker;
     if amount == NanoUsd::ZERO {
         loans.remove(&node);
     } else {
         let in_use = in_use.at_least_zero().min(amount);
-        loans.insert(node, Loan { amount, in_use, deadline });
+        loans.insert(node, Loan { amount, in_use, deadline, asked });
     }
 }
 
 /// What others have. A loan that is renewed now lasts to `deadline`, so how much earlier another one ends
 /// tells how long ago its edge was heard of.
-fn others(loans: &BTreeMap<NodeId, Loan>, node: NodeId, deadline: Timestamp) -> Others {
-    let others = loans.iter().filter(|(other, _)| **other != node);
+fn others(loans: &BTreeMap<NodeId, Loan>, asker: Asker) -> Others {
+    let others = loans.iter().filter(|(other, _)| **other != asker.node);
     others.fold(Others::default(), |sum, (_, loan)| Others {
         lent: sum.lent.plus(loan.amount),
         spare: sum.spare.plus(loan.amount.minus(loan.in_use)),
-        silent: sum.silent.max(deadline.since(loan.deadline)),
+        silent: sum.silent.max(asker.deadline.since(loan.deadline)),
     })
 }
 

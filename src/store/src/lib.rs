@@ -8,6 +8,7 @@
 mod bank;
 mod directory;
 mod error;
+mod journal;
 mod redis_cache;
 mod sql;
 mod target_hints;
@@ -17,6 +18,9 @@ pub use bank::sql::SqlBank;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
 pub use error::Error;
+pub use journal::orphan::Orphan;
+pub use journal::replay::Replay;
+pub use journal::{Journal, JournalGauges, JournalOptions, Unwritable};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::accounts::Account;

@@ -78,7 +78,7 @@ impl From<LimitsText> for Limits {
 impl From<&Terms> for TermsText {
     fn from(terms: &Terms) -> Self {
         let words = |words: &Option<Vec<Arc<str>>>| {
-            words.as_ref().map(|words| words.iter().map(|word| word.to_string()).collect())
+            words.as_ref().map(|words| words.iter().map(ToString::to_string).collect())
         };
         let ceilings = terms
             .ceilings
@@ -125,7 +125,8 @@ pub(crate) fn write(terms: &Terms) -> String {
 
 /// Reads what [`write`] wrote.
 pub(crate) fn read(text: &str) -> Option<Terms> {
-    serde_json::from_str::<TermsText>(text).ok()?.read()
+    // The reader would take a list for the members in their order.
+    text.starts_with('{').then(|| serde_json::from_str::<TermsText>(text).ok())??.read()
 }
 
 #[cfg(test)]

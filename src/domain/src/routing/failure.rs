@@ -153,6 +153,18 @@ pub enum Why {
 }
 
 impl Why {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Chosen,
+        Self::Affinity,
+        Self::Probe,
+        Self::Reconnect,
+        Self::Retry,
+        Self::Fallback,
+        Self::Hedge,
+        Self::Continue,
+    ];
+
     /// The stable word for records.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -283,7 +283,8 @@ impl Book {
         (state.low, state.recalled) = (false, false);
         let funding = state.allotment.funding();
         let account = self.account;
-        let exchange = Exchange { account, funding, node, settlements, want, purses };
+        let asked = now;
+        let exchange = Exchange { account, funding, node, asked, settlements, want, purses };
         Some(Sending { exchange, sent, told, asked: now })
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::journal::{Ended, Mark};
-use tokenroute_domain::key::Terms;
+use tokenroute_domain::key::{Funding, Terms};
 use tokenroute_domain::pool::{Ceiling, Exchange, Period, Pool};
 use tokenroute_domain::record::{Endpoint, Outcome, Record};
 use tokenroute_domain::usage::{Usage, UsageSource};

@@ -49,6 +49,7 @@ pub(crate) fn settings((host, port): (&str, u16), http2: bool) -> ProviderSettin
         deadlines,
         http2,
         prefill: PrefillForm::default(),
+        output_cap: crate::snapshot::OutputCap::default(),
         probe: None,
     }
 }

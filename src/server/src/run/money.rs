@@ -11,7 +11,7 @@ use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::journal::{Ended, Intent, Mark};
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::pool::{Exchange, Settlement, Want};
+use tokenroute_domain::pool::{ASKED_LAST, Exchange, Settlement, Want};
 use tokenroute_domain::record::Record;
 use tokenroute_proxy::bank::{self, Bank, Banked, Later, Unavailable, Unwritable};
 use tokenroute_proxy::clock;
@@ -155,7 +155,9 @@ async fn settle(orphan: Orphan, bank: &dyn Bank) {
         }
     }
     if bank.posts_at_once() || all_posted(&calls, bank).await {
-        orphan.finish();
+        orphan
+            .finish()
+            .unwrap_or_else(|error| tracing::warn!(%error, "a journal cannot be removed"));
     }
 }
 
@@ -173,6 +175,7 @@ async fn tell(
             account,
             funding: if paid { Funding::Prepaid } else { Funding::Unmetered },
             node,
+            asked: ASKED_LAST,
             settlements: batch.to_vec(),
             want: Want::default(),
             purses: Vec::new(),

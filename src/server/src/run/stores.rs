@@ -15,7 +15,8 @@ use tokenroute_proxy::clock;
 use tokenroute_proxy::keys::{Find, Keys, Unavailable};
 use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
-    Cached, Database, Directory, DirectoryOptions, Journal, RedisCache, SqlBank, TargetHints,
+    Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, RedisCache, SqlBank,
+    TargetHints,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -79,7 +80,8 @@ impl Stores {
         let chance = u128::from(clock::chance_bits());
         let node = NodeId::new(clock::now(), chance);
         let folder = plan.state.dir.join(JOURNALS);
-        let journal = Journal::open(&folder, node).context("the journal cannot be opened")?;
+        let journal = Journal::open(&folder, node, JournalOptions::default())
+            .context("the journal cannot be opened")?;
         let bank = bank(plan, &database);
         let books = Books::new(node, Arc::clone(&bank), Arc::new(Journalled(journal)));
         let teller = Teller::spawn(books.clone(), ended, TellerOptions::default())?;

@@ -40,7 +40,8 @@ macro_rules! account {
         concat!(
             "SELECT accounts.*,
                  (SELECT COALESCE(CAST(sum(balance) AS BIGINT), 0) FROM ledger_accounts
-                  WHERE ledger_accounts.id IN ('customer:' || accounts.id, 'escrow:' || accounts.id)) AS balance,
+                  WHERE ledger_accounts.id IN ('customer:' || accounts.id, 'escrow:' || accounts.id))
+                 AS balance,
                  (SELECT count(*) FROM api_keys
                   WHERE api_keys.account = accounts.id AND api_keys.revoked IS NULL) AS keys
              FROM accounts ",

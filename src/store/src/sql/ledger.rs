@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
 
 use tokenroute_domain::id::{AccountId, TransactionId};
 use tokenroute_domain::money::{ACCOUNT_MAX, NanoUsd};
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
-use super::statement::{Row, Transaction, chunks, rows, sql};
+use super::statement::{Lists, Row, Transaction, parts, row_lists, sql};
 use crate::Error;
 
 /// The house's own accounts in the ledger.
@@ -340,14 +341,8 @@ pub(crate) async fn post(
     }
     let ids: Vec<_> = postings.iter().map(|posting| id(posting, now).to_string()).collect();
     let named: Vec<_> = ids.iter().zip(postings).collect();
-    for (chunk, _) in chunks(&named) {
-        let mut statement = rows(
-            "INSERT INTO ledger_transactions
-                 (id, kind, idempotency_key, subject, actor, note, created) VALUES ",
-            (chunk.len(), 7),
-            " ON CONFLICT (idempotency_key) DO NOTHING",
-        );
-        for (id, posting) in chunk {
+    for (part, mut statement) in parts(&named, &TRANSACTIONS) {
+        for (id, posting) in part {
             statement = statement
                 .bind(*id)
                 .bind(posting.kind)
@@ -358,7 +353,7 @@ pub(crate) async fn post(
                 .bind(now);
         }
         let written = statement.execute(transaction.on()).await?;
-        if usize::try_from(written) != Ok(chunk.len()) {
+        if usize::try_from(written) != Ok(part.len()) {
             return Err(Error::Unavailable("another process posts the same".to_owned()));
         }
     }
@@ -370,19 +365,31 @@ pub(crate) async fn post(
             entries.push((*id, seq, account, *amount, *balance));
         }
     }
-    for (chunk, _) in chunks(&entries) {
-        let mut statement = rows(
-            "INSERT INTO ledger_entries (transaction_id, seq, account, amount, balance_after) VALUES ",
-            (chunk.len(), 5),
-            "",
-        );
-        for (id, seq, account, amount, after) in chunk {
+    for (part, mut statement) in parts(&entries, &ENTRIES) {
+        for (id, seq, account, amount, after) in part {
             statement = statement.bind(*id).bind(*seq).bind(*account).bind(*amount).bind(*after);
         }
         statement.execute(transaction.on()).await?;
     }
     Ok(())
 }
+
+static TRANSACTIONS: LazyLock<Lists> = LazyLock::new(|| {
+    row_lists(
+        "INSERT INTO ledger_transactions
+             (id, kind, idempotency_key, subject, actor, note, created) VALUES ",
+        7,
+        " ON CONFLICT (idempotency_key) DO NOTHING",
+    )
+});
+
+static ENTRIES: LazyLock<Lists> = LazyLock::new(|| {
+    row_lists(
+        "INSERT INTO ledger_entries (transaction_id, seq, account, amount, balance_after) VALUES ",
+        5,
+        "",
+    )
+});
 
 /// Moves one balance, opens it if need be, and says what it is then.
 async fn move_balance(

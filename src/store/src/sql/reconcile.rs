@@ -135,9 +135,8 @@ impl Database {
         let mut all = Vec::new();
         for check in CHECKS {
             let first = match check.scope {
-                Scope::State => None,
                 Scope::Everything if since.is_some() => continue,
-                Scope::Everything => None,
+                Scope::State | Scope::Everything => None,
                 Scope::Transactions => {
                     Some(TransactionId::new(since.unwrap_or_default(), 0).to_string())
                 }

@@ -11,7 +11,7 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 
 use super::Database;
-use super::statement::{Row, Statement, Transaction, chunks, listed, sql, unsigned};
+use super::statement::{Lists, Row, Statement, Transaction, lists, parts, sql, unsigned};
 use crate::Error;
 
 /// One try at one target, as it is kept. Older rows have no reason, no output and no costs.
@@ -117,8 +117,8 @@ pub struct StoredRecord {
 }
 
 impl Database {
-    /// Writes all of `batch`, in which no money is, or, on an error, none of it. A call that has a record keeps that one,
-    /// so a batch whose commit was not confirmed can be written again.
+    /// Writes all of `batch`, in which no money is, or, on an error, none of it. A call that has a record
+    /// keeps that one, so a batch whose commit was not confirmed can be written again.
     pub async fn insert_records(&self, batch: &[Record]) -> Result<(), Error> {
         let records: Vec<_> = batch.iter().map(|record| (record, record.charge)).collect();
         self.insert_all(&records).await
@@ -164,9 +164,8 @@ impl Database {
     /// Which of these calls have a record.
     pub async fn recorded(&self, calls: &[CallId]) -> Result<Vec<CallId>, Error> {
         let mut found = Vec::new();
-        for (chunk, places) in chunks(calls) {
-            let statement = listed("SELECT call FROM records WHERE call IN (", places, ")");
-            let statement = chunk.iter().fold(statement, |statement, call| statement.bind(*call));
+        for (part, statement) in parts(calls, &CALLS) {
+            let statement = part.iter().fold(statement, |statement, call| statement.bind(*call));
             for row in statement.fetch_all(self.reading()).await? {
                 found.push(row.word("call", CallId::parse)?);
             }
@@ -174,6 +173,25 @@ impl Database {
         Ok(found)
     }
 }
+
+/// Which of these calls have a record, as a transaction sees it.
+pub(crate) async fn recorded(
+    transaction: &mut Transaction,
+    calls: &[CallId],
+) -> Result<BTreeSet<CallId>, Error> {
+    let mut found = BTreeSet::new();
+    for (part, statement) in parts(calls, &CALLS) {
+        let statement = part.iter().fold(statement, |statement, call| statement.bind(*call));
+        for row in statement.fetch_all(transaction.on()).await? {
+            found.insert(row.word("call", CallId::parse)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Says which calls of a list have a record.
+static CALLS: LazyLock<Lists> =
+    LazyLock::new(|| lists("SELECT call FROM records WHERE call IN (", ")"));
 
 /// Writes records, each with what it was charged. Of calls that have a record already, that one stays.
 pub(super) async fn insert(
@@ -273,7 +291,7 @@ const COLUMNS: [&str; 30] = [
 /// batch goes in few; what is left over goes in smaller ones.
 const ROWS: [usize; 3] = [64, 8, 1];
 
-/// The statements for [`ROWS`], by whether they are PostgreSQL's and whether they say what was new. They
+/// The statements for [`ROWS`], by whether they are those of PostgreSQL and whether they say what was new. They
 /// are put together of constants alone, once.
 static INSERTS: LazyLock<[[[&'static str; ROWS.len()]; 2]; 2]> = LazyLock::new(|| {
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };

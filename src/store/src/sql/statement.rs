@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite};
+use sqlx::{Postgres, Row as _, SqlStr, Sqlite};
 use tokenroute_domain::id::{AccountId, CallId, KeyId, NodeId};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
@@ -58,45 +58,50 @@ pub(crate) fn sql<'q>(text: &'static str) -> Statement<'q> {
     Statement { text: SqlStr::from_static(text), values: Vec::new() }
 }
 
-/// How many values of a list one statement takes. Few lengths, so that few statements are prepared.
+/// How many values or rows of a list one statement takes. Few lengths, so that few are prepared.
 const LISTED: [usize; 3] = [64, 8, 1];
 
-/// A statement with `places` values in a row between two constants.
-pub(crate) fn listed<'q>(
-    head: &'static str,
-    places: std::ops::Range<usize>,
-    tail: &'static str,
-) -> Statement<'q> {
-    let places: Vec<_> = places.map(|number| format!("${number}")).collect();
-    let text = AssertSqlSafe(format!("{head}{}{tail}", places.join(", ")));
-    Statement { text: text.into_sql_str(), values: Vec::new() }
+/// One statement for each length of [`LISTED`], put together of constants alone.
+pub(crate) type Lists = [&'static str; LISTED.len()];
+
+/// Statements that take a list of values between two constants. To be made once.
+pub(crate) fn lists(head: &'static str, tail: &'static str) -> Lists {
+    LISTED.map(|length| leak(format!("{head}{}{tail}", places(1, length))))
 }
 
-/// A statement with `rows` rows of `columns` values each between two constants.
-pub(crate) fn rows<'q>(
-    head: &'static str,
-    (rows, columns): (usize, usize),
-    tail: &'static str,
-) -> Statement<'q> {
-    let row = |row: usize| {
-        let first = row.saturating_mul(columns).saturating_add(1);
-        let places: Vec<_> =
-            (first..first.saturating_add(columns)).map(|number| format!("${number}")).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<_> = (0..rows).map(row).collect();
-    let text = AssertSqlSafe(format!("{head}{}{tail}", rows.join(", ")));
-    Statement { text: text.into_sql_str(), values: Vec::new() }
+/// Statements that take rows of `columns` values between two constants. To be made once.
+pub(crate) fn row_lists(head: &'static str, columns: usize, tail: &'static str) -> Lists {
+    LISTED.map(|length| {
+        let first = |row: usize| row.saturating_mul(columns).saturating_add(1);
+        let rows: Vec<_> =
+            (0..length).map(|row| format!("({})", places(first(row), columns))).collect();
+        leak(format!("{head}{}{tail}", rows.join(", ")))
+    })
 }
 
-/// Cuts a list into parts of the lengths of [`LISTED`], each with the numbers of its places from 1 on.
-pub(crate) fn chunks<T>(all: &[T]) -> impl Iterator<Item = (&[T], std::ops::Range<usize>)> {
+/// So many places, numbered from `first` on.
+fn places(first: usize, count: usize) -> String {
+    let places: Vec<_> =
+        (first..first.saturating_add(count)).map(|number| format!("${number}")).collect();
+    places.join(", ")
+}
+
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+/// Cuts a list into parts, each with the statement that takes as many.
+pub(crate) fn parts<'a, 'q, T>(
+    all: &'a [T],
+    texts: &Lists,
+) -> impl Iterator<Item = (&'a [T], Statement<'q>)> {
     let mut left = all;
     std::iter::from_fn(move || {
-        let length = LISTED.into_iter().find(|length| *length <= left.len())?;
+        let mut lengths = texts.iter().zip(LISTED);
+        let (text, length) = lengths.find(|(_, length)| *length <= left.len())?;
         let (now, later) = left.split_at(length);
         left = later;
-        Some((now, 1..length.saturating_add(1)))
+        Some((now, sql(text)))
     })
 }
 

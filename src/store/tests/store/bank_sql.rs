@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::pool::{Exchange, Period, Pool, PurseId, PurseWant, Settlement, Want};
+use tokenroute_domain::pool::{
+    Exchange, Period, Pool, Purse, PurseId, PurseWant, Settlement, Want,
+};
 use tokenroute_domain::record::Record;
-use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::time::{Tick, Timestamp};
 use tokenroute_store::{Error, SqlBank};
 
-use crate::money::{grant, movement, other_account, prepaid};
+use crate::money::{dropped_after, grant, movement, other_account, prepaid};
 use crate::support::{Fresh, T0, account, after, key_id, record};
 
 const LEASE: Duration = Duration::from_mins(1);
@@ -32,8 +34,9 @@ fn want(account: AccountId, node: NodeId, target: i64, in_use: i64) -> Exchange 
         account,
         funding: Funding::Prepaid,
         node,
+        asked: Tick(0),
         settlements: Vec::new(),
-        want: Want { target: NanoUsd(target), in_use: NanoUsd(in_use) },
+        want: Want { target: NanoUsd(target), in_use: NanoUsd(in_use), waiting: NanoUsd::ZERO },
         purses: Vec::new(),
     }
 }
@@ -153,8 +156,7 @@ async fn edges_at_the_same_time_never_have_more_than_there_is(fresh: &impl Fresh
                     let both = [told.clone(), want(other_account(), node(edge), 1, 0)];
                     match bank.exchange(&both, T0).await.remove(0) {
                         Ok(reply) => break reply,
-                        Err(Error::Unavailable(_)) => {}
-                        Err(error) => panic!("{error}"),
+                        Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
                     }
                 };
                 assert!(reply.charged.len() <= 1);
@@ -176,7 +178,31 @@ async fn edges_at_the_same_time_never_have_more_than_there_is(fresh: &impl Fresh
     assert_eq!(fresh.database().reconcile(None, T0).await.unwrap(), []);
 }
 
-/// Numbers that look like chance (SplitMix64).
+async fn an_exchange_that_broke_off_is_repeated(fresh: &impl Fresh) {
+    let database = fresh.database();
+    prepaid(database).await;
+    grant(database, account(), 10_000).await;
+    let bank = SqlBank::new(database.clone(), LEASE);
+    let mut died = 0;
+    for polls in 0..80 {
+        let told = [Exchange {
+            settlements: vec![settlement(account(), u128::try_from(polls).unwrap(), 10, 10)],
+            ..want(account(), node(1), 100, 0)
+        }];
+        let broke_off = dropped_after(polls, bank.exchange(&told, T0)).await.is_none();
+        died += usize::from(broke_off);
+        if broke_off {
+            while bank.exchange(&told, T0).await.remove(0).is_err() {}
+        }
+    }
+    assert!(died > 5, "{died} died");
+    assert_eq!(database.balance(account()).await.unwrap().total(), NanoUsd(10_000 - 800));
+    let pool = bank.pool(account(), &[]).await.unwrap();
+    assert_eq!((pool.free, pool.loans[&node(1)].amount), (NanoUsd(9_100), NanoUsd(100)));
+    assert_eq!(database.reconcile(None, T0).await.unwrap(), []);
+}
+
+/// Numbers that look like chance (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -242,7 +268,11 @@ impl Model {
         let settlements = (0..self.dice.below(3)).map(|_| self.settlement(number)).collect();
         let purses = self.dice.purses(number).into_iter().collect::<Vec<_>>();
         let dice = &mut self.dice;
-        let mut one = |limit| Want { target: dice.money(limit), in_use: dice.money(limit) };
+        let mut one = |limit| Want {
+            target: dice.money(limit),
+            in_use: dice.money(limit),
+            waiting: dice.money(limit / 4),
+        };
         let wanted = one(1_500);
         let wants: Vec<_> = purses.into_iter().map(|purse| (purse, one(800))).collect();
         let purses = wants
@@ -252,7 +282,8 @@ impl Model {
         let funding = if number + 1 == ACCOUNTS { Funding::Unmetered } else { Funding::Prepaid };
         let node = node(u128::from(dice.below(3)));
         let account = account_number(number);
-        (number, Exchange { account, funding, node, settlements, want: wanted, purses })
+        let asked = Tick(dice.below(1_000));
+        (number, Exchange { account, funding, node, asked, settlements, want: wanted, purses })
     }
 
     /// What the pure rules answer, once what was settled before is left out.
@@ -272,7 +303,7 @@ impl Model {
 fn plain(pool: &Pool, now: Timestamp) -> Pool {
     let mut pool = pool.clone();
     pool.reclaim(now);
-    pool.purses.retain(|_, purse| *purse != Default::default());
+    pool.purses.retain(|_, purse| *purse != Purse::default());
     pool
 }
 
@@ -352,5 +383,6 @@ on_every_database! {
     what_is_lent_cannot_be_withdrawn,
     what_an_edge_leaves_behind_lapses,
     one_broken_account_does_not_keep_others_from_theirs,
+    an_exchange_that_broke_off_is_repeated,
     edges_at_the_same_time_never_have_more_than_there_is,
 }

@@ -248,7 +248,7 @@ async fn more_than_there_is_cannot_be_posted(fresh: &impl Fresh) {
 }
 
 /// Drops a future when it has been polled so often.
-async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(move |context: &mut Context<'_>| {
