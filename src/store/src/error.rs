@@ -14,6 +14,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, for somebody else who waits for the same thing.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(reason) => Self::Unavailable(reason.clone()),
+            Self::Corrupt(reason) => Self::Corrupt(reason.clone()),
+        }
+    }
+
     /// A value that this program never writes was read from `place`.
     pub(crate) fn unreadable(place: &'static str) -> Self {
         Self::Corrupt(format!("unreadable value in {place}"))

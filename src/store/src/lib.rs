@@ -5,8 +5,11 @@
 //! be read is an [`Error`], so that an outage never looks like an unknown key.
 //! This crate knows neither HTTP nor configuration, and it reads no clock: time is an argument.
 
+pub mod bank;
 mod directory;
+pub mod epoch;
 mod error;
+mod posting;
 mod record_writer;
 mod redis_cache;
 mod sql;
