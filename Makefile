@@ -58,7 +58,7 @@ lint:
 .PHONY: units
 units:
 	@echo "== unit tests, house rules, fuzz targets"
-	tests/packages.sh cmake redis-server
+	tests/packages.sh cmake redis-server postgres
 	cargo test --quiet --workspace
 
 .PHONY: e2e

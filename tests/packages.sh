@@ -5,14 +5,15 @@ set -euo pipefail
 missing=()
 for command in "$@"; do
     # Servers are in folders that are not on every user's PATH.
-    PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$command" >/dev/null || missing+=("$command")
+    PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)" command -v "$command" >/dev/null || missing+=("$command")
 done
 if [ "$#" -eq 0 ] || [ "${#missing[@]}" -eq 0 ]; then
     exit 0
 fi
 
-# Each of these commands is in a package of its own name, but for this one.
+# Each of these commands is in a package of its own name, but for these.
 packages=("${missing[@]/#python3-ensurepip/python3-venv}")
+packages=("${packages[@]/%postgres/postgresql}")
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { echo "please install: ${packages[*]}" >&2; exit 1; }

@@ -59,6 +59,10 @@ id!(
     /// One run of an edge, from its start to its end: a process that is started anew is another one.
     NodeId, "node_"
 );
+id!(
+    /// One transaction of the ledger.
+    TransactionId, "txn_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,5 @@
-//! Who keeps accounts: Redis in front of SQL.
+//! Who lends accounts' money to edges and settles what they spend: SQL alone, or Redis in front of it.
 
-pub mod books;
-pub mod redis;
-
-use std::pin::Pin;
-
-/// A future of a trait that is used as an object.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) mod books;
+pub(crate) mod redis;
+pub(crate) mod sql;

@@ -1,9 +1,10 @@
 //! Why a database did not do what it was asked.
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
 
 /// What the caller can do about a database that failed. "Not found" is no error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The database is locked, full, overloaded or away: the same request may succeed later.
     #[error("the database is not available: {0}")]
@@ -14,14 +15,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same, for somebody else who waits for the same thing.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::Unavailable(reason) => Self::Unavailable(reason.clone()),
-            Self::Corrupt(reason) => Self::Corrupt(reason.clone()),
-        }
-    }
-
     /// A value that this program never writes was read from `place`.
     pub(crate) fn unreadable(place: &'static str) -> Self {
         Self::Corrupt(format!("unreadable value in {place}"))
@@ -31,6 +24,11 @@ impl Error {
 /// Primary result codes of SQLite that tell of the moment or the machine, not of the data:
 /// BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
 const SQLITE_PASSING: [i64; 9] = [5, 6, 7, 8, 9, 10, 13, 14, 15];
+
+/// Classes and codes of PostgreSQL that do: connections (08), transactions rolled back because of others
+/// (40), limits of the machine (53), objects in use (55), operators (57), the system (58), and a server that
+/// only reads because another one writes (25006).
+const POSTGRES_PASSING: [&str; 7] = ["08", "40", "53", "55", "57", "58", "25006"];
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
@@ -45,6 +43,9 @@ impl From<sqlx::Error> for Error {
 /// Whether the failure is of the moment. A kind that is not listed is taken for lasting.
 fn is_passing(error: &sqlx::Error) -> bool {
     if let sqlx::Error::Database(database) = error {
+        if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+            return POSTGRES_PASSING.iter().any(|code| postgres.code().starts_with(code));
+        }
         let code = database.code().and_then(|code| code.parse::<i64>().ok());
         return code.is_some_and(|code| SQLITE_PASSING.contains(&(code & 0xff)));
     }
@@ -54,6 +55,7 @@ fn is_passing(error: &sqlx::Error) -> bool {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed
     )
 }
 

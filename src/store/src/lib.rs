@@ -5,22 +5,33 @@
 //! be read is an [`Error`], so that an outage never looks like an unknown key.
 //! This crate knows neither HTTP nor configuration, and it reads no clock: time is an argument.
 
-pub mod bank;
+mod bank;
 mod directory;
-pub mod epoch;
+mod epoch;
 mod error;
 mod posting;
 mod record_writer;
 mod redis_cache;
 mod sql;
 mod target_hints;
+mod terms;
 
+pub use bank::books::{Books, Later, Lead, Withdrawal};
+pub use bank::redis::{BankOptions, Banked, RedisBank, Withdrawn};
+pub use bank::sql::SqlBank;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
+pub use epoch::{Leader, audit};
 pub use error::Error;
 pub use record_writer::{RecordWriter, WriterGauges};
 pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
+pub use sql::accounts::Account;
+pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
+pub use sql::findings::{Finding, StoredFinding};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
+pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
+pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
+pub use sql::usage::UsageRow;
 pub use target_hints::TargetHints;

@@ -1,21 +1,32 @@
-//! One SQL database: how it is opened, migrated and shared. What is kept in it is in the submodules.
+//! One SQL database, SQLite or PostgreSQL: how it is opened, migrated and shared. What is kept in it is in
+//! the submodules.
 
+pub(crate) mod accounts;
+pub(crate) mod escrow;
+pub(crate) mod findings;
 pub(crate) mod keys;
+pub(crate) mod ledger;
+pub(crate) mod posting;
+pub(crate) mod reconcile;
 pub(crate) mod records;
+pub(crate) mod statement;
+pub(crate) mod usage;
 
 use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{SqlStr, Sqlite, Transaction};
-use tokenroute_domain::time::Timestamp;
+use sqlx::{ConnectOptions, SqlStr};
 
+use self::statement::{On, Transaction, sql};
 use crate::Error;
 
 /// Connections that read at the same time: one for each look-up of the directory, and some for the
@@ -23,6 +34,9 @@ use crate::Error;
 const READERS_MAX: u32 = 20;
 /// Connections that write: the record writer's and everybody else's. SQLite lets them take turns.
 const WRITERS_MAX: u32 = 2;
+/// Connections of one process to PostgreSQL, which lets writers of different accounts go on at the same
+/// time. It is opened as far as it is used.
+const POSTGRES_MAX: u32 = 20;
 /// How long a statement waits for another connection's lock.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// How long a request waits for a connection of the pool.
@@ -33,16 +47,26 @@ const OPEN_TRIES: u32 = 20;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Every migration: version, what it brings, and its statements. Released ones are never changed.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
+type Migrations = [(i64, &'static str, &'static str)];
+const SQLITE: &Migrations = &[
     (1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql")),
     (2, "house cost", include_str!("../migrations/sqlite/0002_house_cost.sql")),
+    (3, "money", include_str!("../migrations/sqlite/0003_money.sql")),
 ];
+const POSTGRES: &Migrations = &[(
+    3,
+    "keys, records and money",
+    include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
+)];
 
 /// One database, with its schema up to date. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Database {
-    readers: SqlitePool,
-    writers: SqlitePool,
+pub struct Database(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Sqlite { readers: SqlitePool, writers: SqlitePool },
+    Postgres(PgPool),
 }
 
 impl Database {
@@ -54,14 +78,14 @@ impl Database {
         let mut tries = OPEN_TRIES;
         loop {
             tries = tries.saturating_sub(1);
-            match Self::connect(path).await {
+            match Self::open_file(path).await {
                 Err(Error::Unavailable(_)) if tries > 0 => tokio::time::sleep(OPEN_PAUSE).await,
                 result => return result,
             }
         }
     }
 
-    async fn connect(path: &Path) -> Result<Self, Error> {
+    async fn open_file(path: &Path) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -70,27 +94,96 @@ impl Database {
             .foreign_keys(true);
         let writers = pool(WRITERS_MAX).connect_with(options.clone()).await?;
         let mut migration = writers.begin_with("BEGIN IMMEDIATE").await?;
-        migrations().run_direct(None, &mut *migration, false).await?;
+        migrator(SQLITE).run_direct(None, &mut *migration, false).await?;
         migration.commit().await?;
         let readers = pool(READERS_MAX).connect_with(options).await?;
-        Ok(Self { readers, writers })
+        Ok(Self(Kind::Sqlite { readers, writers }))
+    }
+
+    /// Connects to the PostgreSQL database at `url` (`postgres://…`) and migrates it if its schema is
+    /// older. Any number of processes may do so at the same time. A newer program's schema is refused.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        // The library's words could repeat the address, and with it the password.
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_error| Error::Corrupt("its address cannot be read".to_owned()))?
+            .application_name("tokenroute");
+        if !is_migrated(&options).await? {
+            let mut connection = options.connect().await?;
+            migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_MAX)
+            .acquire_timeout(CONNECTION_WAIT)
+            .connect_with(options.options([("lock_timeout", BUSY_WAIT.as_millis().to_string())]))
+            .await?;
+        Ok(Self(Kind::Postgres(pool)))
     }
 
     /// Closes every connection once it is idle; later requests are answered with `Unavailable`.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writers.close().await;
+        match &self.0 {
+            Kind::Sqlite { readers, writers } => {
+                readers.close().await;
+                writers.close().await;
+            }
+            Kind::Postgres(pool) => pool.close().await,
+        }
     }
 
-    /// A transaction that may write: it takes the lock at once, so that it cannot fail half-way
-    /// because another one wrote after it had read.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Error> {
-        Ok(self.writers.begin_with("BEGIN IMMEDIATE").await?)
+    /// Whether several machines can share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Kind::Postgres(_))
+    }
+
+    /// A transaction that may write. SQLite takes its one lock at once, so that it cannot fail half-way
+    /// because another one wrote after it had read; PostgreSQL locks row by row, and whoever locks several
+    /// does it in this order: pools by account, counters, purses, ledger accounts by name.
+    pub(crate) async fn begin(&self) -> Result<Transaction, Error> {
+        Ok(match &self.0 {
+            Kind::Sqlite { writers, .. } => {
+                Transaction::Sqlite(writers.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            Kind::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// Where statements run that only read.
+    pub(crate) fn reading(&self) -> On<'_> {
+        match &self.0 {
+            Kind::Sqlite { readers, .. } => On::SqlitePool(readers),
+            Kind::Postgres(pool) => On::PostgresPool(pool),
+        }
+    }
+
+    /// Where single statements run that write.
+    pub(crate) fn writing(&self) -> On<'_> {
+        match &self.0 {
+            Kind::Sqlite { writers, .. } => On::SqlitePool(writers),
+            Kind::Postgres(pool) => On::PostgresPool(pool),
+        }
     }
 }
 
-fn migrations() -> Migrator {
-    let all = MIGRATIONS.iter().map(|(version, brings, statements)| {
+/// Whether the schema is this program's, seen without a right to change anything.
+async fn is_migrated(options: &PgConnectOptions) -> Result<bool, Error> {
+    let mut connection = options.connect().await?;
+    let row = sql("SELECT to_regclass('_sqlx_migrations')::TEXT AS name")
+        .fetch_one(On::Postgres(&mut connection))
+        .await?;
+    if row.text_if_any("name")?.is_none() {
+        return Ok(false);
+    }
+    let row =
+        sql("SELECT COALESCE(max(version), 0) AS version FROM _sqlx_migrations WHERE success")
+            .fetch_one(On::Postgres(&mut connection))
+            .await?;
+    Ok(POSTGRES
+        .last()
+        .is_some_and(|(version, ..)| row.int("version").is_ok_and(|is| is == *version)))
+}
+
+fn migrator(migrations: &'static Migrations) -> Migrator {
+    let all = migrations.iter().map(|(version, brings, statements)| {
         Migration::new(
             *version,
             Cow::Borrowed(*brings),
@@ -119,21 +212,6 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// An unsigned number as a column holds it; what does not fit, which no real one does, becomes the largest.
-fn column(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// A column that never holds a negative number.
-fn unsigned(value: i64, place: &'static str) -> Result<u64, Error> {
-    u64::try_from(value).map_err(|_negative| Error::unreadable(place))
-}
-
-/// A column that holds a time.
-fn timestamp(value: i64, place: &'static str) -> Result<Timestamp, Error> {
-    unsigned(value, place).map(Timestamp)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +220,8 @@ mod tests {
     async fn every_connection_is_durable_patient_and_minds_references() {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("state.db")).await.unwrap();
-        for pool in [&database.readers, &database.writers] {
+        let Kind::Sqlite { readers, writers } = &database.0 else { unreachable!() };
+        for pool in [readers, writers] {
             let mut connection = pool.acquire().await.unwrap();
             for (statement, wanted) in [
                 ("PRAGMA synchronous", 2),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokenroute_domain::id::{AccountId, KeyId};
-use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey};
+use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, KeyListing, NewKey, RedisCache};
 
@@ -50,6 +50,7 @@ pub(crate) async fn issue(
         shown: raw.shown(),
         created: now,
         expires: wish.expires,
+        terms: Terms::default(),
     };
     anyhow::ensure!(database.create_key(&key).await?, "the key was not taken; try again");
     Ok((id, raw))

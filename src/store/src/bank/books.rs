@@ -1,7 +1,9 @@
 //! What the hot store needs of SQL, which is the truth behind it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::money::NanoUsd;
@@ -9,43 +11,18 @@ use tokenroute_domain::pool::PurseId;
 use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Timestamp;
 
-use super::Later;
-use crate::Error;
+use tokio::time::timeout;
 
-/// A call on its way from the hot store into SQL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PostedCall {
-    /// What is kept of it.
-    pub record: Arc<Record>,
-    /// What its account was charged, out of escrow unless the account is unmetered.
-    pub charge: NanoUsd,
-    /// What it should have been charged beyond: the house's loss.
-    pub excess: NanoUsd,
-    /// Whether the charge is money of the account. It counts under ceilings all the same.
-    pub prepaid: bool,
-    /// The ceilings that it counts under.
-    pub purses: Vec<PurseId>,
-}
+use crate::{
+    Database, Error, Escrow, EscrowMove, Finding, HotEpoch, Leadership, Moved, Movement, Pocket,
+    PostedCall,
+};
 
-/// What SQL has put aside for the hot store, and the number of the last move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Escrow {
-    /// All that is in escrow.
-    pub total: NanoUsd,
-    /// The number of the account's last move; 0 if there was none.
-    pub sequence: u64,
-}
+/// How long the holder of the lead waits for a sign of it.
+const LEAD_WAIT: Duration = Duration::from_secs(2);
 
-/// Money that SQL has moved into escrow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EscrowMove {
-    /// Whose.
-    pub account: AccountId,
-    /// Its number among the account's moves, from 1.
-    pub sequence: u64,
-    /// How much.
-    pub amount: NanoUsd,
-}
+/// A future of a trait that is used as an object.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Money that has been taken out of a pool for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,28 +37,6 @@ pub struct Withdrawal {
     pub actor: String,
     /// Why.
     pub note: String,
-}
-
-/// One life of the hot store's memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HotEpoch {
-    /// Its number, from 1.
-    pub epoch: u64,
-    /// Which run of the Redis server holds it.
-    pub run_id: String,
-    /// When it began.
-    pub started: Timestamp,
-}
-
-/// Something that an operator should look at. One with the same kind and subject is the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its stable word.
-    pub kind: &'static str,
-    /// What it is about.
-    pub subject: String,
-    /// What is known.
-    pub detail: String,
 }
 
 /// The right to post, sweep and open epochs. It ends when it is dropped, and with SQL's connection.
@@ -101,10 +56,12 @@ pub trait Books: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Later<'a, Result<Vec<CallId>, Error>>;
 
+    /// Writes records in which no money is, all or nothing.
+    fn write<'a>(&'a self, records: &'a [Arc<Record>]) -> Later<'a, Result<(), Error>>;
+
     /// Writes a withdrawal out of escrow, once.
     fn withdrawn<'a>(
         &'a self,
-        epoch: u64,
         withdrawal: &'a Withdrawal,
         now: Timestamp,
     ) -> Later<'a, Result<(), Error>>;
@@ -137,8 +94,13 @@ pub trait Books: Send + Sync + fmt::Debug + 'static {
     /// The epoch that was declared last.
     fn hot_epoch(&self) -> Later<'_, Result<Option<HotEpoch>, Error>>;
 
-    /// Declares an epoch. `false` if its number is not the one after the last.
-    fn declare_epoch<'a>(&'a self, epoch: &'a HotEpoch) -> Later<'a, Result<bool, Error>>;
+    /// Declares the epoch after `last` (0: the first); `None` if somebody else has.
+    fn declare_epoch<'a>(
+        &'a self,
+        last: u64,
+        run_id: &'a str,
+        now: Timestamp,
+    ) -> Later<'a, Result<Option<HotEpoch>, Error>>;
 
     /// An edge says that it lives, and hears which epoch was declared last (0: none).
     fn beat(&self, node: NodeId, now: Timestamp) -> Later<'_, Result<u64, Error>>;
@@ -147,8 +109,118 @@ pub trait Books: Send + Sync + fmt::Debug + 'static {
     fn live_nodes(&self, since: Timestamp) -> Later<'_, Result<Vec<NodeId>, Error>>;
 
     /// Notes a finding, or that it is still so.
-    fn find<'a>(&'a self, found: &'a Found, now: Timestamp) -> Later<'a, Result<(), Error>>;
+    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<(), Error>>;
 
     /// Takes the lead, if nobody has it.
     fn lead(&self) -> Later<'_, Result<Option<Box<dyn Lead>>, Error>>;
+}
+
+impl Lead for Leadership {
+    fn is_held(&mut self) -> Later<'_, bool> {
+        Box::pin(async { timeout(LEAD_WAIT, self.holds()).await.unwrap_or(false) })
+    }
+}
+
+impl Books for Database {
+    fn post<'a>(
+        &'a self,
+        epoch: u64,
+        calls: &'a [PostedCall],
+        now: Timestamp,
+    ) -> Later<'a, Result<Vec<CallId>, Error>> {
+        Box::pin(self.post_in_epoch(epoch, calls, now))
+    }
+
+    fn write<'a>(&'a self, records: &'a [Arc<Record>]) -> Later<'a, Result<(), Error>> {
+        Box::pin(self.write_records(records))
+    }
+
+    fn withdrawn<'a>(
+        &'a self,
+        withdrawal: &'a Withdrawal,
+        now: Timestamp,
+    ) -> Later<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let movement = Movement {
+                account: withdrawal.account,
+                amount: withdrawal.amount,
+                idempotency_key: &withdrawal.id,
+                actor: &withdrawal.actor,
+                note: &withdrawal.note,
+            };
+            match self.withdraw(&movement, Pocket::Escrow, now).await? {
+                Moved::Done | Moved::Duplicate => Ok(()),
+                Moved::Conflict | Moved::TooMuch | Moved::NoAccount => {
+                    Err(Error::Corrupt("a withdrawal that escrow does not cover".to_owned()))
+                }
+            }
+        })
+    }
+
+    fn posted<'a>(&'a self, calls: &'a [CallId]) -> Later<'a, Result<Vec<CallId>, Error>> {
+        Box::pin(self.recorded(calls))
+    }
+
+    fn move_to_escrow(
+        &self,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Later<'_, Result<Escrow, Error>> {
+        Box::pin(Self::move_to_escrow(self, account, now))
+    }
+
+    fn escrow(&self, account: AccountId) -> Later<'_, Result<Escrow, Error>> {
+        Box::pin(Self::escrow(self, account))
+    }
+
+    fn outside_escrow(&self, limit: u32) -> Later<'_, Result<Vec<AccountId>, Error>> {
+        Box::pin(Self::outside_escrow(self, limit))
+    }
+
+    fn unapplied(&self, limit: u32) -> Later<'_, Result<Vec<EscrowMove>, Error>> {
+        Box::pin(self.unapplied_moves(limit))
+    }
+
+    fn applied(&self, account: AccountId, sequence: u64) -> Later<'_, Result<(), Error>> {
+        Box::pin(self.mark_applied(account, sequence))
+    }
+
+    fn spent<'a>(&'a self, purses: &'a [PurseId]) -> Later<'a, Result<Vec<NanoUsd>, Error>> {
+        Box::pin(Self::spent(self, purses))
+    }
+
+    fn hot_epoch(&self) -> Later<'_, Result<Option<HotEpoch>, Error>> {
+        Box::pin(Self::hot_epoch(self))
+    }
+
+    fn declare_epoch<'a>(
+        &'a self,
+        last: u64,
+        run_id: &'a str,
+        now: Timestamp,
+    ) -> Later<'a, Result<Option<HotEpoch>, Error>> {
+        Box::pin(Self::declare_epoch(self, last, run_id, now))
+    }
+
+    fn beat(&self, node: NodeId, now: Timestamp) -> Later<'_, Result<u64, Error>> {
+        Box::pin(async move {
+            Self::beat(self, node, now).await?;
+            Ok(Self::hot_epoch(self).await?.map_or(0, |epoch| epoch.epoch))
+        })
+    }
+
+    fn live_nodes(&self, since: Timestamp) -> Later<'_, Result<Vec<NodeId>, Error>> {
+        Box::pin(Self::live_nodes(self, since))
+    }
+
+    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<(), Error>> {
+        Box::pin(self.note_finding(finding, now))
+    }
+
+    fn lead(&self) -> Later<'_, Result<Option<Box<dyn Lead>>, Error>> {
+        Box::pin(async {
+            let lead = Self::lead(self).await?;
+            Ok(lead.map(|lead| -> Box<dyn Lead> { Box::new(lead) }))
+        })
+    }
 }

@@ -79,7 +79,7 @@ pub struct BankOptions {
 impl Default for BankOptions {
     fn default() -> Self {
         Self {
-            lease: Duration::from_secs(60),
+            lease: Duration::from_mins(1),
             budget: Duration::from_millis(250),
             sql: Duration::from_secs(2),
         }
@@ -201,7 +201,7 @@ impl RedisBank {
         for (place, exchange) in all.iter().enumerate() {
             let unsure = exchange.settlements.iter().any(|one| doubtful.contains(&one.record.call));
             match (&posted, unsure, answers.get_mut(place)) {
-                (Err(failure), true, Some(answer)) => *answer = Some(Err(failure.again())),
+                (Err(failure), true, Some(answer)) => *answer = Some(Err(failure.clone())),
                 (Ok(posted), ..) => {
                     open.push((place, Message::new(exchange, |call| posted.contains(&call))));
                 }
@@ -315,7 +315,9 @@ impl RedisBank {
     /// Asks the other edges to give back what they do not use of an account. Never waits; what cannot be
     /// asked now is not asked at all.
     pub fn recall(&self, account: AccountId) {
-        drop(self.0.recalls.0.try_send(account));
+        if self.0.recalls.0.try_send(account).is_err() {
+            tracing::debug!("a recall was dropped");
+        }
     }
 
     /// Waits for an account that another edge recalls.

@@ -24,7 +24,8 @@ async fn directory() -> (TempDir, Directory) {
     let (account, id) = (AccountId::new(T0, 1), KeyId::new(T0, 1));
     database.create_account(account, "acme", Funding::Unmetered, T0).await.unwrap();
     let (name, shown, created) = ("laptop", "sk-tr-abcd", T0);
-    let key = NewKey { id, account, name, hash: HASH, shown, created, expires: None };
+    let terms = tokenroute_domain::key::Terms::default();
+    let key = NewKey { id, account, name, hash: HASH, shown, created, expires: None, terms };
     assert!(database.create_key(&key).await.unwrap());
     // The hold-ups are ours to end, so nothing gives up on them.
     let options = DirectoryOptions { sql: PATIENCE, ..DirectoryOptions::default() };

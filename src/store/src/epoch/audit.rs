@@ -9,12 +9,12 @@ use tokenroute_domain::time::Timestamp;
 use tokio::time::sleep;
 
 use super::{Reign, Stop};
-use crate::bank::books::{Books, Found};
+use crate::bank::books::Books;
 use crate::bank::redis::opening::word;
 use crate::bank::redis::script::{Run, Script, Shard, list, number, pool, text};
 use crate::bank::redis::server::{Server, garbled};
 use crate::redis_cache::COMMAND_WAIT;
-use crate::{Error, RedisCache};
+use crate::{Error, Finding, RedisCache};
 
 /// Accounts that are read in one step of a walk through a shard.
 const PAGE: usize = 200;
@@ -45,7 +45,7 @@ pub async fn audit(
     redis: &RedisCache,
     books: &dyn Books,
     now: Timestamp,
-) -> Result<Vec<Found>, Error> {
+) -> Result<Vec<Finding>, Error> {
     let server = Server::open(redis).await?;
     let Some(life) = server.life(COMMAND_WAIT).await? else {
         return Err(Error::Unavailable("the hot store has no epoch".to_owned()));
@@ -60,7 +60,7 @@ pub async fn audit(
     Ok(found)
 }
 
-async fn all(server: &Server, books: &dyn Books, epoch: u64) -> Result<Vec<Found>, Stop> {
+async fn all(server: &Server, books: &dyn Books, epoch: u64) -> Result<Vec<Finding>, Stop> {
     let mut found = Vec::new();
     for shard in Shard::all() {
         let mut cursor = "0".to_owned();
@@ -89,7 +89,7 @@ async fn one(
     books: &dyn Books,
     epoch: u64,
     account: AccountId,
-) -> Result<Option<Found>, Stop> {
+) -> Result<Option<Finding>, Stop> {
     let mut detail = String::new();
     for look in 0..LOOKS_MAX {
         if look > 0 {
@@ -97,7 +97,7 @@ async fn one(
         }
         let before = books.escrow(account).await?;
         let Some(weight) = weigh(server, epoch, account).await? else {
-            detail = "its pool was open and is gone".to_owned();
+            "its pool was open and is gone".clone_into(&mut detail);
             continue;
         };
         if before.total == weight.all && before.sequence == weight.sequence {
@@ -108,7 +108,7 @@ async fn one(
             before.total, before.sequence, weight.all, weight.sequence
         );
     }
-    Ok(Some(Found { kind: "escrow", subject: account.to_string(), detail }))
+    Ok(Some(Finding { kind: "escrow".to_owned(), subject: account.to_string(), detail }))
 }
 
 async fn weigh(server: &Server, epoch: u64, account: AccountId) -> Result<Option<Weight>, Stop> {

@@ -1,13 +1,12 @@
 //! How money that was credited in SQL comes into pools.
 
-use tokenroute_domain::money::NanoUsd;
-
 use super::{Reign, Stop};
-use crate::bank::books::{EscrowMove, Found};
+
 use crate::bank::redis::opening::{open_pool, word};
 use crate::bank::redis::script::{Run, Script, Shard, pool};
 use crate::bank::redis::server::garbled;
 use crate::redis_cache::COMMAND_WAIT;
+use crate::{EscrowMove, Finding};
 
 /// Accounts whose money is moved into escrow in one go.
 const ACCOUNTS_MAX: u32 = 100;
@@ -55,9 +54,8 @@ impl Reign<'_> {
 
     async fn note_gap(&self, one: EscrowMove) -> Result<(), Stop> {
         let EscrowMove { account, sequence, amount } = one;
-        let amount: NanoUsd = amount;
-        let found = Found {
-            kind: "escrow_gap",
+        let found = Finding {
+            kind: "escrow_gap".to_owned(),
             subject: account.to_string(),
             detail: format!("move {sequence} of {amount} USD waits for one before it"),
         };

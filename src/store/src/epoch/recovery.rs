@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::{GONE_AFTER, Reign, Stop};
 use crate::Error;
-use crate::bank::books::HotEpoch;
 use crate::bank::redis::script::{Shard, checked_in, list, node};
 use crate::posting::Reading;
 use crate::redis_cache::{COMMAND_WAIT, CONNECT_WAIT};
@@ -43,14 +42,10 @@ impl Reign<'_> {
         self.epoch = last;
         let now = self.now();
         self.worker.drain(last, now).await?;
-        let next = HotEpoch {
-            epoch: last.saturating_add(1),
-            run_id: self.server.run_id.clone(),
-            started: self.now(),
-        };
-        if !self.books.declare_epoch(&next).await? {
+        let run_id = self.server.run_id.clone();
+        let Some(next) = self.books.declare_epoch(last, &run_id, now).await? else {
             return Err(Error::Unavailable("another epoch was declared".to_owned()).into());
-        }
+        };
         let mut open = redis::pipe();
         open.atomic();
         for shard in Shard::all() {

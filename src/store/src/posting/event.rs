@@ -5,22 +5,26 @@ use std::sync::Arc;
 
 use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
+use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::Record;
 
 use super::text;
-use crate::bank::books::{Found, PostedCall, Withdrawal};
+use crate::bank::books::Withdrawal;
 use crate::bank::redis::script::{list, text as words};
+use crate::{Finding, PostedCall};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// A call is over, with or without money in it.
+    /// A call is over that money or a ceiling is in.
     Call(PostedCall),
+    /// A call is over that has none.
+    Record(Arc<Record>),
     /// Money was taken out of a pool for good.
     Withdrawal(Withdrawal),
     /// A loan lapsed that calls held.
-    Lapsed(Found),
+    Lapsed(Finding),
     /// Nothing that can be read.
     Unreadable,
 }
@@ -68,16 +72,6 @@ impl Event {
     }
 }
 
-impl Event {
-    /// The call that it tells of, if it tells of one.
-    pub(crate) const fn posted_call(&self) -> Option<&PostedCall> {
-        match &self.what {
-            What::Call(call) => Some(call),
-            What::Withdrawal(_) | What::Lapsed(_) | What::Unreadable => None,
-        }
-    }
-}
-
 /// The names and values of an event that only tells of a record.
 pub(crate) fn of_record(record: &Record, epoch: u64) -> [(&'static str, String); 4] {
     [
@@ -98,15 +92,19 @@ fn what(fields: &HashMap<&str, &str>) -> Option<What> {
     match *fields.get("kind")? {
         "call" => {
             let (record, prepaid, purses) = text::read(fields.get("body")?)?;
-            let (charge, excess) = (amount("charge")?, amount("excess")?);
-            let record = Arc::new(record);
-            Some(What::Call(PostedCall { record, charge, excess, prepaid, purses }))
+            let funding = if prepaid { Funding::Prepaid } else { Funding::Unmetered };
+            Some(What::Call(PostedCall {
+                account: AccountId::parse(fields.get("account")?)?,
+                funding,
+                record: Arc::new(record),
+                charge: amount("charge")?,
+                excess: amount("excess")?,
+                purses,
+            }))
         }
         "record" => {
             let (record, _, _) = text::read(fields.get("body")?)?;
-            let (charge, excess) = (NanoUsd::ZERO, NanoUsd::ZERO);
-            let (record, purses) = (Arc::new(record), Vec::new());
-            Some(What::Call(PostedCall { record, charge, excess, prepaid: false, purses }))
+            Some(What::Record(Arc::new(record)))
         }
         "withdrawal" => {
             let (actor, note) = serde_json::from_str(fields.get("body")?).ok()?;
@@ -122,8 +120,8 @@ fn what(fields: &HashMap<&str, &str>) -> Option<What> {
             let node = NodeId::parse(fields.get("node")?)?;
             let (lent, held) = (amount("amount")?, amount("in_use")?);
             let account = AccountId::parse(fields.get("account")?)?;
-            Some(What::Lapsed(Found {
-                kind: "abandoned",
+            Some(What::Lapsed(Finding {
+                kind: "abandoned".to_owned(),
                 subject: format!("{account} {node}"),
                 detail: format!("a loan of {lent} USD lapsed, calls held {held} USD of it"),
             }))

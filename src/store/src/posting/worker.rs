@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
+use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Timestamp;
 
 use super::event::{Event, What};
-use crate::Error;
-use crate::bank::books::{Books, Found};
+use crate::bank::books::Books;
 use crate::bank::redis::script::{Run, Script, Shard, list, pool, seen};
 use crate::bank::redis::server::{Server, garbled};
 use crate::redis_cache::{CONNECT_WAIT, RedisFailure};
+use crate::{Error, Finding, PostedCall};
 
 /// Who reads the streams.
 const GROUP: &str = "ledger";
@@ -179,9 +180,16 @@ impl Worker {
         epoch: u64,
         now: Timestamp,
     ) -> Result<usize, WorkerFailure> {
-        let calls: Vec<_> = events.iter().filter_map(Event::posted_call).cloned().collect();
-        let together = match self.books.post(epoch, &calls, now).await {
-            Ok(_new) => true,
+        let (mut calls, mut records) = (Vec::new(), Vec::new());
+        for event in events {
+            match &event.what {
+                What::Call(call) => calls.push(call.clone()),
+                What::Record(record) => records.push(Arc::clone(record)),
+                What::Withdrawal(_) | What::Lapsed(_) | What::Unreadable => {}
+            }
+        }
+        let together = match self.post_together(&records, &calls, epoch, now).await {
+            Ok(()) => true,
             Err(failure @ Error::Unavailable(_)) => return Err(failure.into()),
             Err(Error::Corrupt(_)) => false,
         };
@@ -189,11 +197,12 @@ impl Worker {
         let mut hopeless = Vec::new();
         for event in events {
             let written = match &event.what {
-                What::Call(_) if together => Ok(()),
+                What::Call(_) | What::Record(_) if together => Ok(()),
+                What::Record(record) => self.books.write(std::slice::from_ref(record)).await,
                 What::Call(call) => {
                     self.books.post(epoch, std::slice::from_ref(call), now).await.map(drop)
                 }
-                What::Withdrawal(one) => self.books.withdrawn(epoch, one, now).await,
+                What::Withdrawal(one) => self.books.withdrawn(one, now).await,
                 What::Lapsed(found) => self.books.find(found, now).await,
                 What::Unreadable => Err(Error::unreadable("an event of the hot store")),
             };
@@ -208,6 +217,22 @@ impl Worker {
             self.refuse(shard, event, &reason, now).await?;
         }
         Ok(gone)
+    }
+
+    async fn post_together(
+        &self,
+        records: &[Arc<Record>],
+        calls: &[PostedCall],
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if !records.is_empty() {
+            self.books.write(records).await?;
+        }
+        if !calls.is_empty() {
+            self.books.post(epoch, calls, now).await?;
+        }
+        Ok(())
     }
 
     /// Takes events out of their stream, whose effects SQL has.
@@ -254,7 +279,7 @@ impl Worker {
         }
         tracing::error!(event = name, reason, "an event cannot be posted and was put away");
         let detail = format!("call {:?}, charge {} USD: {reason}", event.call, event.charge);
-        let found = Found { kind: "poison", subject: name.clone(), detail };
+        let found = Finding { kind: "poison".to_owned(), subject: name.clone(), detail };
         self.books.find(&found, now).await?;
         let bury = Run::new(Script::Bury, vec![shard.events(), shard.dead()]);
         self.server.run_one(bury.arg(GROUP).arg(&event.id).arg(DEAD_MAX), CONNECT_WAIT).await?;

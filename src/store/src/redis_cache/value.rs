@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokenroute_domain::id::{AccountId, KeyId};
-use tokenroute_domain::key::{ApiKey, Funding, KeyHash, SharedKey};
+use tokenroute_domain::key::{ApiKey, Funding, KeyHash, SharedKey, Terms};
 use tokenroute_domain::time::Timestamp;
 
+use crate::terms::{LimitsText, TermsText};
+
 /// The form written here; other forms are not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What Redis holds for a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ struct Text {
     account: String,
     funding: String,
     expires: Option<u64>,
+    terms: TermsText,
+    account_limits: LimitsText,
+    account_tier: Option<String>,
     confirmed: u64,
 }
 
@@ -44,6 +49,9 @@ pub(super) fn write(hash: &KeyHash, key: &ApiKey, confirmed: Timestamp) -> Optio
         account: key.account.to_string(),
         funding: key.funding.as_str().to_owned(),
         expires: key.expires.map(Timestamp::micros),
+        terms: TermsText::from(&*key.terms),
+        account_limits: key.terms.account_limits.into(),
+        account_tier: key.terms.account_tier.as_deref().map(str::to_owned),
         confirmed: confirmed.micros(),
     };
     serde_json::to_string(&text).ok()
@@ -69,12 +77,17 @@ fn read_key(bytes: &[u8], hash: &KeyHash) -> Option<Fetched> {
     if text.version != VERSION || read_hash(text.hash.as_bytes())? != *hash {
         return None;
     }
+    let terms = Terms {
+        account_limits: text.account_limits.into(),
+        account_tier: text.account_tier.map(Arc::from),
+        ..text.terms.read()?
+    };
     let key = ApiKey {
         id: KeyId::parse(&text.id)?,
         account: AccountId::parse(&text.account)?,
         funding: Funding::parse(&text.funding)?,
         expires: text.expires.map(Timestamp),
-        terms: Arc::default(),
+        terms: Arc::new(terms),
     };
     Some(Fetched::Key(Arc::new(key), Timestamp(text.confirmed)))
 }
@@ -119,7 +132,7 @@ mod tests {
             account: AccountId::new(Timestamp(1_000_000), 8),
             funding: Funding::Prepaid,
             expires: Some(Timestamp(99)),
-            terms: Arc::default(),
+            terms: Arc::new(crate::terms::tests::all()),
         }
     }
 

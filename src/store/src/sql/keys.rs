@@ -1,13 +1,15 @@
 //! Accounts and API keys in SQL, and the epoch by which other processes notice changes.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use std::sync::Arc;
+
 use tokenroute_domain::id::{AccountId, KeyId};
-use tokenroute_domain::key::{ApiKey, Funding, KeyHash};
+use tokenroute_domain::key::{ApiKey, Funding, KeyHash, Terms};
 use tokenroute_domain::time::Timestamp;
 
-use super::{Database, column, timestamp};
-use crate::Error;
+use super::Database;
+use super::accounts::limits;
+use super::statement::{Row, Transaction, sql};
+use crate::{Error, terms};
 
 /// A key to be created: what is kept of it, and never the key itself.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct NewKey<'a> {
     pub created: Timestamp,
     /// When it stops working, if ever.
     pub expires: Option<Timestamp>,
+    /// What it may do; what is said of the account is not kept with the key.
+    pub terms: Terms,
 }
 
 /// A key as a listing shows it.
@@ -45,6 +49,8 @@ pub struct KeyListing {
     pub expires: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked: Option<Timestamp>,
+    /// What it may do, without what is said of the account.
+    pub terms: Terms,
 }
 
 /// A key that was created or revoked.
@@ -59,70 +65,43 @@ pub struct KeyChange {
 }
 
 impl Database {
-    /// Creates an account; `false` if the identifier or the name is taken.
-    pub async fn create_account(
-        &self,
-        id: AccountId,
-        name: &str,
-        funding: Funding,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let done = sqlx::query(
-            "INSERT INTO accounts (id, name, funding, created) VALUES ($1, $2, $3, $4)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(id.to_string())
-        .bind(name)
-        .bind(funding.as_str())
-        .bind(column(now.micros()))
-        .execute(&self.writers)
-        .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    /// The account of that name.
-    pub async fn account_by_name(&self, name: &str) -> Result<Option<AccountId>, Error> {
-        let id: Option<String> = sqlx::query_scalar("SELECT id FROM accounts WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.readers)
-            .await?;
-        id.map(|id| AccountId::parse(&id).ok_or(Error::unreadable("accounts.id"))).transpose()
-    }
-
     /// Creates a key; `false` if its account does not exist or its identifier or hash is taken.
     /// Once this has returned, the key works wherever it is looked up.
     pub async fn create_key(&self, key: &NewKey<'_>) -> Result<bool, Error> {
         let mut transaction = self.begin().await?;
         let epoch = next_epoch(&mut transaction).await?;
-        let done = sqlx::query(
-            "INSERT INTO api_keys (id, account, name, hash, shown, created, expires, epoch)
-             SELECT $1, accounts.id, $3, $4, $5, $6, $7, $8 FROM accounts WHERE accounts.id = $2
+        let done = sql(
+            "INSERT INTO api_keys (id, account, name, hash, shown, created, expires, epoch, terms)
+             SELECT $1, accounts.id, $3, $4, $5, $6, $7, $8, $9 FROM accounts WHERE accounts.id = $2
              ON CONFLICT DO NOTHING",
         )
-        .bind(key.id.to_string())
-        .bind(key.account.to_string())
+        .bind(key.id)
+        .bind(key.account)
         .bind(key.name)
         .bind(key.hash.0.as_slice())
         .bind(key.shown)
-        .bind(column(key.created.micros()))
-        .bind(key.expires.map(|expires| column(expires.micros())))
+        .bind(key.created)
+        .bind(key.expires)
         .bind(epoch)
-        .execute(&mut *transaction)
+        .bind(terms::write(&key.terms))
+        .execute(transaction.on())
         .await?;
         transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done == 1)
     }
 
     /// The key with that hash, unless it is unknown or revoked. Expired keys are found:
     /// whether a key's time is over is the caller's to say.
     pub async fn find_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
-        let row = sqlx::query(
-            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires
+        let row = sql(
+            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
+                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
+                    accounts.tokens_per_minute, accounts.concurrency
              FROM api_keys JOIN accounts ON accounts.id = api_keys.account
              WHERE api_keys.hash = $1 AND api_keys.revoked IS NULL",
         )
         .bind(hash.0.as_slice())
-        .fetch_optional(&self.readers)
+        .fetch_optional(self.reading())
         .await?;
         row.map(|row| api_key(&row)).transpose()
     }
@@ -133,16 +112,15 @@ impl Database {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyListing>, Error> {
-        let rows = sqlx::query(
-            "SELECT api_keys.id, accounts.name AS account_name, api_keys.name, api_keys.shown,
-                    api_keys.created, api_keys.expires, api_keys.revoked
+        let rows =
+            sql("SELECT api_keys.id, accounts.name AS account_name, api_keys.name, api_keys.shown,
+                    api_keys.created, api_keys.expires, api_keys.revoked, api_keys.terms
              FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-             WHERE api_keys.id > $1 ORDER BY api_keys.id LIMIT $2",
-        )
-        .bind(after.map(|id| id.to_string()).unwrap_or_default())
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
+             WHERE api_keys.id > $1 ORDER BY api_keys.id LIMIT $2")
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(limit)
+            .fetch_all(self.reading())
+            .await?;
         rows.iter().map(listing).collect()
     }
 
@@ -151,107 +129,115 @@ impl Database {
     pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<Option<KeyHash>, Error> {
         let mut transaction = self.begin().await?;
         let epoch = next_epoch(&mut transaction).await?;
-        let hash: Option<Vec<u8>> = sqlx::query_scalar(
-            "UPDATE api_keys SET revoked = COALESCE(revoked, $2), epoch = $3 WHERE id = $1
-             RETURNING hash",
-        )
-        .bind(id.to_string())
-        .bind(column(now.micros()))
-        .bind(epoch)
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let row =
+            sql("UPDATE api_keys SET revoked = COALESCE(revoked, $2), epoch = $3 WHERE id = $1
+             RETURNING hash")
+            .bind(id)
+            .bind(now)
+            .bind(epoch)
+            .fetch_optional(transaction.on())
+            .await?;
         transaction.commit().await?;
-        hash.as_deref().map(key_hash).transpose()
+        row.map(|row| key_hash(row.bytes("hash")?)).transpose()
+    }
+
+    /// Replaces what a key may do; `false` if there is no such key, or it is revoked. Every edge looks the
+    /// key up again within a moment.
+    pub async fn set_key_terms(&self, id: KeyId, terms: &Terms) -> Result<bool, Error> {
+        let mut transaction = self.begin().await?;
+        let epoch = next_epoch(&mut transaction).await?;
+        let done =
+            sql("UPDATE api_keys SET terms = $2, epoch = $3 WHERE id = $1 AND revoked IS NULL")
+                .bind(id)
+                .bind(terms::write(terms))
+                .bind(epoch)
+                .execute(transaction.on())
+                .await?;
+        transaction.commit().await?;
+        Ok(done == 1)
     }
 
     /// Whether any key was ever created.
     pub async fn any_key(&self) -> Result<bool, Error> {
-        let one: Option<i64> = sqlx::query_scalar("SELECT 1 FROM api_keys LIMIT 1")
-            .fetch_optional(&self.readers)
-            .await?;
+        let one = sql("SELECT id FROM api_keys LIMIT 1").fetch_optional(self.reading()).await?;
         Ok(one.is_some())
     }
 
     /// The number of the last change to any key.
     pub async fn key_epoch(&self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar("SELECT value FROM counters WHERE name = 'key_epoch'")
-            .fetch_one(&self.readers)
-            .await?)
+        sql("SELECT value FROM counters WHERE name = 'key_epoch'")
+            .fetch_one(self.reading())
+            .await?
+            .int("value")
     }
 
     /// At most `limit` changes after `epoch`, the oldest first. Commits are numbered in their order,
     /// so whoever goes on from the last epoch that it saw misses none.
     pub async fn key_changes(&self, epoch: i64, limit: u32) -> Result<Vec<KeyChange>, Error> {
-        let rows = sqlx::query(
-            "SELECT epoch, hash, CASE WHEN revoked IS NULL THEN 0 ELSE 1 END AS is_revoked
-             FROM api_keys WHERE epoch > $1 ORDER BY epoch LIMIT $2",
-        )
+        let rows = sql("SELECT epoch, hash, revoked FROM api_keys WHERE epoch > $1
+             ORDER BY epoch LIMIT $2")
         .bind(epoch)
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .bind(limit)
+        .fetch_all(self.reading())
         .await?;
         rows.iter().map(change).collect()
     }
 
     /// At most `limit` hashes of keys that were revoked at `since` or later, the latest first.
     pub async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<KeyHash>, Error> {
-        let hashes: Vec<Vec<u8>> = sqlx::query_scalar(
-            "SELECT hash FROM api_keys WHERE revoked >= $1 ORDER BY revoked DESC LIMIT $2",
-        )
-        .bind(column(since.micros()))
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
-        hashes.iter().map(|hash| key_hash(hash)).collect()
+        let rows =
+            sql("SELECT hash FROM api_keys WHERE revoked >= $1 ORDER BY revoked DESC LIMIT $2")
+                .bind(since)
+                .bind(limit)
+                .fetch_all(self.reading())
+                .await?;
+        rows.iter().map(|row| key_hash(row.bytes("hash")?)).collect()
     }
 }
 
 /// Numbers a change. The row stays locked to the end of the transaction, so changes commit in order.
-async fn next_epoch(transaction: &mut sqlx::SqliteConnection) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar(
-        "UPDATE counters SET value = value + 1 WHERE name = 'key_epoch' RETURNING value",
-    )
-    .fetch_one(transaction)
-    .await?)
+pub(super) async fn next_epoch(transaction: &mut Transaction) -> Result<i64, Error> {
+    sql("UPDATE counters SET value = value + 1 WHERE name = 'key_epoch' RETURNING value")
+        .fetch_one(transaction.on())
+        .await?
+        .int("value")
 }
 
-fn api_key(row: &SqliteRow) -> Result<ApiKey, Error> {
-    let (id, account): (String, String) = (row.try_get("id")?, row.try_get("account")?);
-    let funding: String = row.try_get("funding")?;
+fn api_key(row: &Row) -> Result<ApiKey, Error> {
+    let own = row.word("terms", terms::read)?;
+    let terms = Terms {
+        account_limits: limits(row)?,
+        account_tier: row.text_if_any("tier")?.map(Arc::from),
+        ..own
+    };
     Ok(ApiKey {
-        id: KeyId::parse(&id).ok_or(Error::unreadable("api_keys.id"))?,
-        account: AccountId::parse(&account).ok_or(Error::unreadable("api_keys.account"))?,
-        funding: Funding::parse(&funding).ok_or(Error::unreadable("accounts.funding"))?,
-        expires: optional_time(row, "expires")?,
-        terms: std::sync::Arc::default(),
+        id: row.word("id", KeyId::parse)?,
+        account: row.word("account", AccountId::parse)?,
+        funding: row.word("funding", Funding::parse)?,
+        expires: row.time_if_any("expires")?,
+        terms: Arc::new(terms),
     })
 }
 
-fn listing(row: &SqliteRow) -> Result<KeyListing, Error> {
-    let id: String = row.try_get("id")?;
+fn listing(row: &Row) -> Result<KeyListing, Error> {
     Ok(KeyListing {
-        id: KeyId::parse(&id).ok_or(Error::unreadable("api_keys.id"))?,
-        account_name: row.try_get("account_name")?,
-        name: row.try_get("name")?,
-        shown: row.try_get("shown")?,
-        created: timestamp(row.try_get("created")?, "api_keys.created")?,
-        expires: optional_time(row, "expires")?,
-        revoked: optional_time(row, "revoked")?,
+        id: row.word("id", KeyId::parse)?,
+        account_name: row.text("account_name")?,
+        name: row.text("name")?,
+        shown: row.text("shown")?,
+        created: row.time("created")?,
+        expires: row.time_if_any("expires")?,
+        revoked: row.time_if_any("revoked")?,
+        terms: row.word("terms", terms::read)?,
     })
 }
 
-fn change(row: &SqliteRow) -> Result<KeyChange, Error> {
-    let revoked: i64 = row.try_get("is_revoked")?;
+fn change(row: &Row) -> Result<KeyChange, Error> {
     Ok(KeyChange {
-        epoch: row.try_get("epoch")?,
-        hash: key_hash(row.try_get("hash")?)?,
-        revoked: revoked != 0,
+        epoch: row.int("epoch")?,
+        hash: key_hash(row.bytes("hash")?)?,
+        revoked: row.int_if_any("revoked")?.is_some(),
     })
-}
-
-fn optional_time(row: &SqliteRow, name: &'static str) -> Result<Option<Timestamp>, Error> {
-    let value: Option<i64> = row.try_get(name)?;
-    value.map(|value| timestamp(value, name)).transpose()
 }
 
 fn key_hash(bytes: &[u8]) -> Result<KeyHash, Error> {

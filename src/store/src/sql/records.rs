@@ -1,17 +1,17 @@
 //! Request records in SQL: written in batches, read in the order in which they were written.
 
-use std::sync::LazyLock;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite};
+use tokenroute_domain::id::CallId;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 
-use super::{Database, column, timestamp, unsigned};
+use super::Database;
+use super::statement::{Lists, Row, Statement, Transaction, lists, parts, sql, unsigned};
 use crate::Error;
 
 /// One try at one target, as it is kept. Older rows have no reason, no output and no costs.
@@ -104,6 +104,10 @@ pub struct StoredRecord {
     pub usage_source: UsageSource,
     /// What the call cost.
     pub cost: NanoUsd,
+    /// What the account was charged of the cost.
+    pub charge: NanoUsd,
+    /// The version of the price that the first target's part was reckoned by, where it has one.
+    pub price_version: Option<String>,
     /// What the house bears of it; not in `cost`.
     pub house_cost: NanoUsd,
     /// From the head of the request to the end of the answer, in microseconds.
@@ -113,34 +117,26 @@ pub struct StoredRecord {
 }
 
 impl Database {
-    /// Writes all of `batch` or, on an error, none of it. A call that has a record keeps that one,
-    /// so a batch whose commit was not confirmed can be written again.
+    /// Writes all of `batch`, in which no money is, or, on an error, none of it. A call that has a record
+    /// keeps that one, so a batch whose commit was not confirmed can be written again.
     pub async fn insert_records(&self, batch: &[Record]) -> Result<(), Error> {
-        if batch.is_empty() {
+        let records: Vec<_> = batch.iter().map(|record| (record, record.charge)).collect();
+        self.insert_all(&records).await
+    }
+
+    /// The same for records that others share.
+    pub async fn write_records(&self, batch: &[Arc<Record>]) -> Result<(), Error> {
+        let records: Vec<_> = batch.iter().map(|record| (&**record, record.charge)).collect();
+        self.insert_all(&records).await
+    }
+
+    async fn insert_all(&self, records: &[(&Record, NanoUsd)]) -> Result<(), Error> {
+        if records.is_empty() {
             return Ok(());
         }
-        let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         let mut transaction = self.begin().await?;
-        let last: i64 = sqlx::query_scalar(
-            "UPDATE counters SET value = value + $1 WHERE name = 'record_sequence' RETURNING value",
-        )
-        .bind(count)
-        .fetch_one(&mut *transaction)
-        .await?;
-        let mut sequence = last.saturating_sub(count);
-        let mut left = batch;
-        while let Some((insert, rows)) = next_insert(left.len()) {
-            let (now, later) = left.split_at(rows);
-            let mut statement = sqlx::query(insert);
-            for record in now {
-                sequence = sequence.saturating_add(1);
-                statement = bind(statement, record, sequence)?;
-            }
-            statement.execute(&mut *transaction).await?;
-            left = later;
-        }
-        transaction.commit().await?;
-        Ok(())
+        insert(&mut transaction, records).await?;
+        transaction.commit().await
     }
 
     /// At most `limit` records that were written after the one with `sequence` (0 for the first).
@@ -149,26 +145,116 @@ impl Database {
         sequence: i64,
         limit: u32,
     ) -> Result<Vec<StoredRecord>, Error> {
-        let rows =
-            sqlx::query("SELECT * FROM records WHERE sequence > $1 ORDER BY sequence LIMIT $2")
-                .bind(sequence)
-                .bind(i64::from(limit))
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sql("SELECT * FROM records WHERE sequence > $1 ORDER BY sequence LIMIT $2")
+            .bind(sequence)
+            .bind(limit)
+            .fetch_all(self.reading())
+            .await?;
         rows.iter().map(stored).collect()
     }
 
     /// The sequence number of the last record, 0 if there is none: where following begins.
     pub async fn last_record(&self) -> Result<i64, Error> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT max(sequence) FROM records")
-            .fetch_one(&self.readers)
-            .await?;
-        Ok(last.unwrap_or_default())
+        sql("SELECT COALESCE(max(sequence), 0) AS last FROM records")
+            .fetch_one(self.reading())
+            .await?
+            .int("last")
+    }
+
+    /// Which of these calls have a record.
+    pub async fn recorded(&self, calls: &[CallId]) -> Result<Vec<CallId>, Error> {
+        let mut found = Vec::new();
+        for (part, statement) in parts(calls, &CALLS) {
+            let statement = part.iter().fold(statement, |statement, call| statement.bind(*call));
+            for row in statement.fetch_all(self.reading()).await? {
+                found.push(row.word("call", CallId::parse)?);
+            }
+        }
+        Ok(found)
     }
 }
 
+/// Which of these calls have a record, as a transaction sees it.
+pub(crate) async fn recorded(
+    transaction: &mut Transaction,
+    calls: &[CallId],
+) -> Result<BTreeSet<CallId>, Error> {
+    let mut found = BTreeSet::new();
+    for (part, statement) in parts(calls, &CALLS) {
+        let statement = part.iter().fold(statement, |statement, call| statement.bind(*call));
+        for row in statement.fetch_all(transaction.on()).await? {
+            found.insert(row.word("call", CallId::parse)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Says which calls of a list have a record.
+static CALLS: LazyLock<Lists> =
+    LazyLock::new(|| lists("SELECT call FROM records WHERE call IN (", ")"));
+
+/// Writes records, each with what it was charged. Of calls that have a record already, that one stays.
+pub(super) async fn insert(
+    transaction: &mut Transaction,
+    records: &[(&Record, NanoUsd)],
+) -> Result<(), Error> {
+    let mut sequence = number(transaction, records.len()).await?;
+    let mut left = records;
+    while let Some((text, rows)) = next_insert(transaction.is_postgres(), false, left.len()) {
+        let (now, later) = left.split_at(rows);
+        fill(text, now, &mut sequence)?.execute(transaction.on()).await?;
+        left = later;
+    }
+    Ok(())
+}
+
+/// Writes records, and says which calls had none before. Another transaction that writes one of them is
+/// waited for, so each call is new to one of them alone.
+pub(crate) async fn insert_new(
+    transaction: &mut Transaction,
+    records: &[(&Record, NanoUsd)],
+) -> Result<BTreeSet<CallId>, Error> {
+    let mut sequence = number(transaction, records.len()).await?;
+    let (mut left, mut new) = (records, BTreeSet::new());
+    while let Some((text, rows)) = next_insert(transaction.is_postgres(), true, left.len()) {
+        let (now, later) = left.split_at(rows);
+        for row in fill(text, now, &mut sequence)?.fetch_all(transaction.on()).await? {
+            new.insert(row.word("call", CallId::parse)?);
+        }
+        left = later;
+    }
+    Ok(new)
+}
+
+/// Takes `count` numbers and returns the one before them. The row stays locked to the end, so that
+/// records are committed in the order of their numbers.
+async fn number(transaction: &mut Transaction, count: usize) -> Result<i64, Error> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let last = sql(
+        "UPDATE counters SET value = value + $1 WHERE name = 'record_sequence' RETURNING value",
+    )
+    .bind(count)
+    .fetch_one(transaction.on())
+    .await?
+    .int("value")?;
+    Ok(last.saturating_sub(count))
+}
+
+fn fill<'q>(
+    text: &'static str,
+    records: &'q [(&'q Record, NanoUsd)],
+    sequence: &mut i64,
+) -> Result<Statement<'q>, Error> {
+    let mut statement = sql(text);
+    for (record, charge) in records {
+        *sequence = sequence.saturating_add(1);
+        statement = bind(statement, record, *charge, *sequence)?;
+    }
+    Ok(statement)
+}
+
 /// What is written of a record, in the order in which [`bind`] binds it.
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 30] = [
     "call",
     "sequence",
     "started",
@@ -197,118 +283,135 @@ const COLUMNS: [&str; 28] = [
     "house_cost",
     "latency_micros",
     "first_token_micros",
+    "charge",
+    "price_version",
 ];
 
 /// How many rows a statement inserts. Most of the cost of a row is that of its statement, so a full
 /// batch goes in few; what is left over goes in smaller ones.
 const ROWS: [usize; 3] = [64, 8, 1];
 
-/// The statements for [`ROWS`]. They are put together of constants alone, once.
-static INSERTS: LazyLock<[&'static str; ROWS.len()]> =
-    LazyLock::new(|| ROWS.map(|rows| &*Box::leak(insert(rows).into_boxed_str())));
+/// The statements for [`ROWS`], by whether they are those of PostgreSQL and whether they say what was new. They
+/// are put together of constants alone, once.
+static INSERTS: LazyLock<[[[&'static str; ROWS.len()]; 2]; 2]> = LazyLock::new(|| {
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    [false, true].map(|postgres| {
+        [false, true].map(|returning| ROWS.map(|rows| leak(insert_text(postgres, returning, rows))))
+    })
+});
 
-fn insert(rows: usize) -> String {
-    // Places without a name: SQLite looks a named one up among all others, for each value.
-    let row = format!("({})", ["?"; COLUMNS.len()].join(", "));
-    let rows = vec![row; rows];
+fn insert_text(postgres: bool, returning: bool, rows: usize) -> String {
+    let mut number = 0_usize;
+    let mut place = || {
+        number = number.saturating_add(1);
+        // Places without a name: SQLite looks a named one up among all others, for each value.
+        if postgres { format!("${number}") } else { "?".to_owned() }
+    };
+    let rows: Vec<_> =
+        (0..rows).map(|_| format!("({})", COLUMNS.map(|_| place()).join(", "))).collect();
     format!(
-        "INSERT INTO records ({}) VALUES {} ON CONFLICT (call) DO NOTHING",
+        "INSERT INTO records ({}) VALUES {} ON CONFLICT (call) DO NOTHING{}",
         COLUMNS.join(", "),
-        rows.join(", ")
+        rows.join(", "),
+        if returning { " RETURNING call" } else { "" }
     )
 }
 
 /// The statement for as many of `left` rows as fit in one, and their number.
-fn next_insert(left: usize) -> Option<(&'static str, usize)> {
-    INSERTS.iter().copied().zip(ROWS).find(|(_, rows)| *rows <= left)
+fn next_insert(postgres: bool, returning: bool, left: usize) -> Option<(&'static str, usize)> {
+    let pick = |two: &'static [[&'static str; ROWS.len()]; 2], second: bool| {
+        let [no, yes] = two;
+        if second { yes } else { no }
+    };
+    let [sqlite, other] = &*INSERTS;
+    let inserts = pick(if postgres { other } else { sqlite }, returning);
+    inserts.iter().copied().zip(ROWS).find(|(_, rows)| *rows <= left)
 }
 
-type Insert<'q> = Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
-
-fn bind<'q>(statement: Insert<'q>, record: &'q Record, sequence: i64) -> Result<Insert<'q>, Error> {
+fn bind<'q>(
+    statement: Statement<'q>,
+    record: &'q Record,
+    charge: NanoUsd,
+    sequence: i64,
+) -> Result<Statement<'q>, Error> {
     let attempts: Vec<StoredAttempt> = record.attempts.iter().map(StoredAttempt::from).collect();
     let attempts = serde_json::to_string(&attempts)
         .map_err(|_error| Error::unreadable("attempts of a record"))?;
     let usage = &record.usage;
     Ok(statement
-        .bind(record.call.to_string())
+        .bind(record.call)
         .bind(sequence)
-        .bind(column(record.started.micros()))
+        .bind(record.started)
         .bind(record.endpoint.as_str())
         .bind(record.key.map(|id| id.to_string()))
         .bind(record.account.map(|id| id.to_string()))
         .bind(record.model.as_deref())
         .bind(record.target.as_deref())
         .bind(attempts)
-        .bind(i64::from(record.status))
+        .bind(u32::from(record.status))
         .bind(record.outcome.as_str())
         .bind(record.error)
-        .bind(i64::from(record.streamed))
-        .bind(column(usage.input))
-        .bind(column(usage.input_cache_read))
-        .bind(column(usage.input_cache_write))
-        .bind(column(usage.input_cache_write_long))
-        .bind(column(usage.input_audio))
-        .bind(column(usage.input_image))
-        .bind(column(usage.output))
-        .bind(column(usage.output_reasoning))
-        .bind(column(usage.output_audio))
-        .bind(column(usage.output_image))
+        .bind(u32::from(record.streamed))
+        .bind(usage.input)
+        .bind(usage.input_cache_read)
+        .bind(usage.input_cache_write)
+        .bind(usage.input_cache_write_long)
+        .bind(usage.input_audio)
+        .bind(usage.input_image)
+        .bind(usage.output)
+        .bind(usage.output_reasoning)
+        .bind(usage.output_audio)
+        .bind(usage.output_image)
         .bind(record.usage_source.as_str())
-        .bind(record.cost.0)
-        .bind(record.house_cost.0)
-        .bind(column(record.latency_micros))
-        .bind(record.first_token_micros.map(column)))
+        .bind(record.cost)
+        .bind(record.house_cost)
+        .bind(record.latency_micros)
+        .bind(record.first_token_micros)
+        .bind(charge)
+        .bind(record.price_version.as_deref()))
 }
 
-fn stored(row: &SqliteRow) -> Result<StoredRecord, Error> {
-    let attempts: String = row.try_get("attempts")?;
-    let status: i64 = row.try_get("status")?;
-    let streamed: i64 = row.try_get("streamed")?;
-    let source: String = row.try_get("usage_source")?;
-    let first_token: Option<i64> = row.try_get("first_token_micros")?;
+fn stored(row: &Row) -> Result<StoredRecord, Error> {
+    let first_token = row.int_if_any("first_token_micros")?;
     Ok(StoredRecord {
-        sequence: row.try_get("sequence")?,
-        call: row.try_get("call")?,
-        started: timestamp(row.try_get("started")?, "records.started")?,
-        endpoint: row.try_get("endpoint")?,
-        key: row.try_get("key_id")?,
-        account: row.try_get("account")?,
-        model: row.try_get("model")?,
-        target: row.try_get("target")?,
-        attempts: serde_json::from_str(&attempts)
-            .map_err(|_error| Error::unreadable("records.attempts"))?,
-        status: u16::try_from(status).map_err(|_range| Error::unreadable("records.status"))?,
-        outcome: row.try_get("outcome")?,
-        error: row.try_get("error")?,
-        streamed: streamed != 0,
+        sequence: row.int("sequence")?,
+        call: row.text("call")?,
+        started: row.time("started")?,
+        endpoint: row.text("endpoint")?,
+        key: row.text_if_any("key_id")?,
+        account: row.text_if_any("account")?,
+        model: row.text_if_any("model")?,
+        target: row.text_if_any("target")?,
+        attempts: row.word("attempts", |text| serde_json::from_str(text).ok())?,
+        status: u16::try_from(row.int("status")?)
+            .map_err(|_range| Error::unreadable("records.status"))?,
+        outcome: row.text("outcome")?,
+        error: row.text_if_any("error")?,
+        streamed: row.int("streamed")? != 0,
         usage: usage(row)?,
-        usage_source: UsageSource::parse(&source)
-            .ok_or(Error::unreadable("records.usage_source"))?,
-        cost: NanoUsd(row.try_get("cost_nano_usd")?),
-        house_cost: NanoUsd(row.try_get("house_cost")?),
-        latency_micros: count(row, "latency_micros")?,
+        usage_source: row.word("usage_source", UsageSource::parse)?,
+        cost: row.money("cost_nano_usd")?,
+        charge: row.money("charge")?,
+        price_version: row.text_if_any("price_version")?,
+        house_cost: row.money("house_cost")?,
+        latency_micros: row.count("latency_micros")?,
         first_token_micros: first_token
             .map(|micros| unsigned(micros, "records.first_token_micros"))
             .transpose()?,
     })
 }
 
-fn usage(row: &SqliteRow) -> Result<Usage, Error> {
+fn usage(row: &Row) -> Result<Usage, Error> {
     Ok(Usage {
-        input: count(row, "input")?,
-        input_cache_read: count(row, "input_cache_read")?,
-        input_cache_write: count(row, "input_cache_write")?,
-        input_cache_write_long: count(row, "input_cache_write_long")?,
-        input_audio: count(row, "input_audio")?,
-        input_image: count(row, "input_image")?,
-        output: count(row, "output")?,
-        output_reasoning: count(row, "output_reasoning")?,
-        output_audio: count(row, "output_audio")?,
-        output_image: count(row, "output_image")?,
+        input: row.count("input")?,
+        input_cache_read: row.count("input_cache_read")?,
+        input_cache_write: row.count("input_cache_write")?,
+        input_cache_write_long: row.count("input_cache_write_long")?,
+        input_audio: row.count("input_audio")?,
+        input_image: row.count("input_image")?,
+        output: row.count("output")?,
+        output_reasoning: row.count("output_reasoning")?,
+        output_audio: row.count("output_audio")?,
+        output_image: row.count("output_image")?,
     })
-}
-
-fn count(row: &SqliteRow, name: &'static str) -> Result<u64, Error> {
-    unsigned(row.try_get(name)?, name)
 }

@@ -1,14 +1,14 @@
-//! What every database must do. A backend names itself once at the end of the file.
+//! What every database must do with keys and records.
 
 use tokenroute_domain::id::{AccountId, CallId};
-use tokenroute_domain::key::{ApiKey, Funding};
+use tokenroute_domain::key::{ApiKey, Funding, Terms};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
-use tokenroute_store::{Database, KeyChange, KeyListing, NewKey, StoredAttempt};
+use tokenroute_store::{KeyChange, KeyListing, NewKey, StoredAttempt};
 
-use crate::support::{T0, account, after, create_keys, hash, key_id, new_key, record};
+use crate::support::{Fresh, T0, account, after, create_keys, hash, key_id, new_key, record};
 
 /// Texts that would do harm if they ever became part of a statement.
 const HOSTILE: [&str; 7] = [
@@ -21,7 +21,8 @@ const HOSTILE: [&str; 7] = [
     "naïve 😀\n\t",
 ];
 
-async fn accounts_are_found_by_name(database: &Database) {
+async fn accounts_are_found_by_name(fresh: &impl Fresh) {
+    let database = fresh.database();
     let other = AccountId::new(T0, 2);
     assert_eq!(database.account_by_name("acme").await.unwrap(), None);
     assert!(database.create_account(account(), "acme", Funding::Prepaid, T0).await.unwrap());
@@ -31,7 +32,8 @@ async fn accounts_are_found_by_name(database: &Database) {
     assert_eq!(database.account_by_name("ACME").await.unwrap(), None);
 }
 
-async fn a_key_is_found_by_its_whole_hash(database: &Database) {
+async fn a_key_is_found_by_its_whole_hash(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Prepaid, T0).await.unwrap();
     assert!(!database.any_key().await.unwrap());
     let key = NewKey { expires: Some(after(60)), ..new_key(1) };
@@ -50,7 +52,8 @@ async fn a_key_is_found_by_its_whole_hash(database: &Database) {
     assert_eq!(database.find_key(&nearly).await.unwrap(), None);
 }
 
-async fn a_key_is_created_once_and_for_an_account(database: &Database) {
+async fn a_key_is_created_once_and_for_an_account(fresh: &impl Fresh) {
+    let database = fresh.database();
     assert!(!database.create_key(&new_key(1)).await.unwrap(), "there is no account yet");
     database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
     assert!(database.create_key(&new_key(1)).await.unwrap());
@@ -60,7 +63,8 @@ async fn a_key_is_created_once_and_for_an_account(database: &Database) {
     assert_eq!(database.list_keys(None, 10).await.unwrap().len(), 1);
 }
 
-async fn a_revoked_key_is_gone_and_stays_gone(database: &Database) {
+async fn a_revoked_key_is_gone_and_stays_gone(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
     create_keys(database, 1..3).await;
     assert_eq!(database.revoke_key(key_id(9), T0).await.unwrap(), None);
@@ -74,7 +78,8 @@ async fn a_revoked_key_is_gone_and_stays_gone(database: &Database) {
     assert!(!database.create_key(&new_key(1)).await.unwrap(), "its hash cannot come back");
 }
 
-async fn keys_are_listed_in_pages(database: &Database) {
+async fn keys_are_listed_in_pages(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
     create_keys(database, 1..6).await;
     let first = database.list_keys(None, 2).await.unwrap();
@@ -86,6 +91,7 @@ async fn keys_are_listed_in_pages(database: &Database) {
         created: T0,
         expires: None,
         revoked: None,
+        terms: Terms::default(),
     };
     assert_eq!(first[0], whole);
     let rest = database.list_keys(Some(first[1].id), 10).await.unwrap();
@@ -93,7 +99,8 @@ async fn keys_are_listed_in_pages(database: &Database) {
     assert_eq!(ids, [1, 2, 3, 4, 5].map(key_id));
 }
 
-async fn every_change_of_a_key_is_seen_once_and_in_order(database: &Database) {
+async fn every_change_of_a_key_is_seen_once_and_in_order(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
     create_keys(database, 1..4).await;
     let start = database.key_epoch().await.unwrap();
@@ -113,7 +120,8 @@ async fn every_change_of_a_key_is_seen_once_and_in_order(database: &Database) {
     assert_eq!(database.revoked_since(T0, 1).await.unwrap(), [hash(1)]);
 }
 
-async fn changes_at_the_same_time_are_all_numbered(database: &Database) {
+async fn changes_at_the_same_time_are_all_numbered(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
     let start = database.key_epoch().await.unwrap();
     let tasks: Vec<_> = (1..41)
@@ -130,7 +138,8 @@ async fn changes_at_the_same_time_are_all_numbered(database: &Database) {
     assert_eq!(epochs, (start + 1..start + 41).collect::<Vec<_>>());
 }
 
-async fn hostile_texts_are_only_texts(database: &Database) {
+async fn hostile_texts_are_only_texts(fresh: &impl Fresh) {
+    let database = fresh.database();
     for (number, text) in (1_u8..).zip(HOSTILE) {
         let id = AccountId::new(T0, u128::from(number));
         assert!(database.create_account(id, text, Funding::Unmetered, T0).await.unwrap(), "{text}");
@@ -157,7 +166,8 @@ async fn hostile_texts_are_only_texts(database: &Database) {
     assert_eq!(stored.iter().filter_map(|one| one.error.as_deref()).collect::<Vec<_>>(), HOSTILE);
 }
 
-async fn a_record_reads_back_as_it_was_written(database: &Database) {
+async fn a_record_reads_back_as_it_was_written(fresh: &impl Fresh) {
+    let database = fresh.database();
     let bare = Record {
         key: None,
         account: None,
@@ -215,7 +225,8 @@ async fn a_record_reads_back_as_it_was_written(database: &Database) {
     }
 }
 
-async fn each_kind_of_token_has_its_own_column(database: &Database) {
+async fn each_kind_of_token_has_its_own_column(fresh: &impl Fresh) {
+    let database = fresh.database();
     let usage = Usage {
         input: 1,
         input_cache_read: 2,
@@ -236,7 +247,8 @@ async fn each_kind_of_token_has_its_own_column(database: &Database) {
     assert_eq!(stored[1].usage.input, u64::MAX / 2, "the largest that fits, and no lost batch");
 }
 
-async fn a_call_has_one_record_however_often_it_is_written(database: &Database) {
+async fn a_call_has_one_record_however_often_it_is_written(fresh: &impl Fresh) {
+    let database = fresh.database();
     let first = [record(1), record(2)];
     database.insert_records(&first).await.unwrap();
     let again = [Record { status: 500, ..record(2) }, record(3)];
@@ -248,7 +260,8 @@ async fn a_call_has_one_record_however_often_it_is_written(database: &Database) 
     assert_eq!(stored[1].status, 200, "the first record of a call stays");
 }
 
-async fn records_are_followed_without_gaps_or_repeats(database: &Database) {
+async fn records_are_followed_without_gaps_or_repeats(fresh: &impl Fresh) {
+    let database = fresh.database();
     assert_eq!(database.last_record().await.unwrap(), 0);
     let (mut seen, mut last) = (Vec::new(), 0);
     for round in 0..5_u128 {
@@ -266,7 +279,8 @@ async fn records_are_followed_without_gaps_or_repeats(database: &Database) {
     assert_eq!(database.last_record().await.unwrap(), last);
 }
 
-async fn times_reach_from_the_epoch_to_the_end(database: &Database) {
+async fn times_reach_from_the_epoch_to_the_end(fresh: &impl Fresh) {
+    let database = fresh.database();
     database.create_account(account(), "acme", Funding::Unmetered, Timestamp(0)).await.unwrap();
     let key = NewKey { created: Timestamp(0), expires: Some(Timestamp(u64::MAX)), ..new_key(1) };
     assert!(database.create_key(&key).await.unwrap());
@@ -275,33 +289,18 @@ async fn times_reach_from_the_epoch_to_the_end(database: &Database) {
     assert_eq!(database.list_keys(None, 1).await.unwrap()[0].created, Timestamp(0));
 }
 
-macro_rules! conformance {
-    ($backend:ident: $($test:ident,)*) => {
-        mod $backend {
-            $(#[tokio::test]
-            async fn $test() {
-                let fresh = crate::$backend::fresh().await;
-                super::$test(&fresh.database).await;
-            })*
-        }
-    };
-    ($($backend:ident,)*) => {
-        $(conformance! { $backend:
-            accounts_are_found_by_name,
-            a_key_is_found_by_its_whole_hash,
-            a_key_is_created_once_and_for_an_account,
-            a_revoked_key_is_gone_and_stays_gone,
-            keys_are_listed_in_pages,
-            every_change_of_a_key_is_seen_once_and_in_order,
-            changes_at_the_same_time_are_all_numbered,
-            hostile_texts_are_only_texts,
-            a_record_reads_back_as_it_was_written,
-            each_kind_of_token_has_its_own_column,
-            a_call_has_one_record_however_often_it_is_written,
-            records_are_followed_without_gaps_or_repeats,
-            times_reach_from_the_epoch_to_the_end,
-        })*
-    };
+on_every_database! {
+    accounts_are_found_by_name,
+    a_key_is_found_by_its_whole_hash,
+    a_key_is_created_once_and_for_an_account,
+    a_revoked_key_is_gone_and_stays_gone,
+    keys_are_listed_in_pages,
+    every_change_of_a_key_is_seen_once_and_in_order,
+    changes_at_the_same_time_are_all_numbered,
+    hostile_texts_are_only_texts,
+    a_record_reads_back_as_it_was_written,
+    each_kind_of_token_has_its_own_column,
+    a_call_has_one_record_however_often_it_is_written,
+    records_are_followed_without_gaps_or_repeats,
+    times_reach_from_the_epoch_to_the_end,
 }
-
-conformance! { sqlite, }

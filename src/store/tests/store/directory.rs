@@ -6,23 +6,23 @@ use sqlx::Connection;
 use tokenroute_store::{Cached, Directory, Event, Unavailable};
 
 use crate::redis_server::NEVER;
-use crate::support::{Edge, Fresh, T0, after, create_keys, eventually, hash, key_id, patient};
+use crate::support::{Edge, FreshFile, T0, after, create_keys, eventually, hash, key_id, patient};
 
 /// How often edges poll in tests that wait for a poll.
 const OFTEN: Duration = Duration::from_millis(20);
 
-fn unwatched(fresh: &Fresh) -> Directory {
+fn unwatched(fresh: &FreshFile) -> Directory {
     Directory::new(fresh.database.clone(), None, patient(NEVER))
 }
 
 /// Makes every look-up in the database fail, until [`end_outage`].
-async fn begin_outage(fresh: &Fresh) {
+async fn begin_outage(fresh: &FreshFile) {
     let mut other = fresh.other_program().await;
     sqlx::query("ALTER TABLE api_keys RENAME TO away").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
 }
 
-async fn end_outage(fresh: &Fresh) {
+async fn end_outage(fresh: &FreshFile) {
     let mut other = fresh.other_program().await;
     sqlx::query("ALTER TABLE away RENAME TO api_keys").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
@@ -30,7 +30,7 @@ async fn end_outage(fresh: &Fresh) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_calls_with_one_key_are_one_read() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let directory = unwatched(&fresh);
     let calls: Vec<_> = (0..200)
@@ -47,7 +47,7 @@ async fn two_hundred_calls_with_one_key_are_one_read() {
 
 #[tokio::test]
 async fn a_key_is_read_again_after_thirty_seconds() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let directory = unwatched(&fresh);
     assert_eq!(directory.cached(&hash(1), T0), Cached::Missing);
@@ -61,7 +61,7 @@ async fn a_key_is_read_again_after_thirty_seconds() {
 
 #[tokio::test]
 async fn an_unknown_hash_is_read_once_in_thirty_seconds() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let directory = unwatched(&fresh);
     for (seconds, reads) in [(0, 1), (29, 1), (30, 2)] {
         assert_eq!(directory.find(&hash(1), after(seconds)).await, Ok(None));
@@ -72,7 +72,7 @@ async fn an_unknown_hash_is_read_once_in_thirty_seconds() {
 
 #[tokio::test]
 async fn a_key_that_is_created_after_it_was_tried_works_at_once_where_it_is_forgotten() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let directory = unwatched(&fresh);
     assert_eq!(directory.find(&hash(1), T0).await, Ok(None));
     create_keys(&fresh.database, 1..2).await;
@@ -82,7 +82,7 @@ async fn a_key_that_is_created_after_it_was_tried_works_at_once_where_it_is_forg
 
 #[tokio::test]
 async fn a_key_that_is_created_after_it_was_tried_works_elsewhere_with_the_next_poll() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let edge = Edge::start(fresh.database.clone(), None, OFTEN);
     assert_eq!(edge.key(1).await, Ok(None));
     create_keys(&fresh.database, 1..2).await;
@@ -92,7 +92,7 @@ async fn a_key_that_is_created_after_it_was_tried_works_elsewhere_with_the_next_
 
 #[tokio::test]
 async fn a_key_that_was_tried_and_created_before_the_first_poll_works_with_it() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let directory = unwatched(&fresh);
     assert_eq!(directory.find(&hash(1), T0).await, Ok(None));
     create_keys(&fresh.database, 1..2).await;
@@ -108,7 +108,7 @@ async fn a_key_that_was_tried_and_created_before_the_first_poll_works_with_it() 
 
 #[tokio::test]
 async fn an_expired_key_is_found_for_the_caller_to_judge() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let key = tokenroute_store::NewKey { expires: Some(after(1)), ..crate::support::new_key(1) };
     fresh.database.create_key(&key).await.unwrap();
     let found = unwatched(&fresh).find(&hash(1), after(100)).await.unwrap();
@@ -117,7 +117,7 @@ async fn an_expired_key_is_found_for_the_caller_to_judge() {
 
 #[tokio::test]
 async fn an_outage_is_never_an_unknown_key() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..3).await;
     let directory = unwatched(&fresh);
     assert!(directory.find(&hash(1), T0).await.unwrap().is_some());
@@ -139,7 +139,7 @@ async fn an_outage_is_never_an_unknown_key() {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_tried_once_a_second() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let directory = unwatched(&fresh);
     assert!(directory.find(&hash(1), T0).await.unwrap().is_some());
@@ -155,7 +155,7 @@ async fn a_database_that_is_away_is_tried_once_a_second() {
 
 #[tokio::test]
 async fn a_revocation_takes_effect_here_at_once_and_there_with_the_next_poll() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..3).await;
     let here = Edge::start(fresh.database.clone(), None, NEVER);
     let there = Edge::start(fresh.database.clone(), None, OFTEN);
@@ -181,7 +181,7 @@ async fn a_revocation_takes_effect_here_at_once_and_there_with_the_next_poll() {
 
 #[tokio::test]
 async fn a_revocation_while_polls_fail_is_read_after_it() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::start(fresh.database.clone(), None, OFTEN);
     edge.caught_up().await;
@@ -203,7 +203,7 @@ async fn a_revocation_while_polls_fail_is_read_after_it() {
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_does_not_keep_a_key_fresh() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let directory = unwatched(&fresh);
     directory.find(&hash(1), after(3_600)).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_clock_that_is_set_back_does_not_keep_a_key_fresh() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_leaves_ends_nobody_elses_look_up() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let directory = unwatched(&fresh);
     let (first, second) = (directory.clone(), directory.clone());

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::fake_redis::{FakeRedis, Reply};
 use crate::redis_server::RedisServer;
-use crate::support::{Edge, Fresh, PATIENCE, create_keys, eventually, key_id};
+use crate::support::{Edge, FreshFile, PATIENCE, create_keys, eventually, key_id};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -184,7 +184,7 @@ async fn nonsense_from_elsewhere_is_not_told() {
 
 #[tokio::test]
 async fn a_redis_that_refuses_hints_still_gives_keys() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let fake = FakeRedis::start(|words| match (words[0].as_str(), words.get(1)) {
         ("GETRANGE", _) => Reply::Bytes(b"$0\r\n\r\n".to_vec()),

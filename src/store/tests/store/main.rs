@@ -1,6 +1,7 @@
 //! What outlives the process, tried against a real database file and a real Redis server.
 //!
-//! Redis is the machine's `redis-server`, started by the tests on free ports; without it they fail.
+//! Redis is the machine's `redis-server`, started by the tests on free ports, and PostgreSQL its `postgres`;
+//! without them they fail.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,11 +10,31 @@
     reason = "the helpers of tests fail as tests do"
 )]
 
+/// Runs tests that take a fresh database on each kind of database, in modules of their names.
+macro_rules! on_every_database {
+    ($($test:ident,)*) => {
+        on_every_database! { @sqlite $($test,)* }
+        on_every_database! { @postgres $($test,)* }
+    };
+    (@$database:ident $($test:ident,)*) => {
+        mod $database {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(&crate::$database::fresh().await).await;
+            })*
+        }
+    };
+}
+
+mod bank_sql;
 mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod money;
 mod outages;
+mod postgres;
+mod postgres_server;
 mod redis_server;
 mod sqlite;
 mod support;

@@ -4,11 +4,11 @@ use tokenroute_store::{Event, RedisCache, Unavailable};
 
 use crate::fake_redis::{FakeRedis, Reply};
 use crate::redis_server::{NEVER, RedisServer};
-use crate::support::{Edge, Fresh, T0, create_keys, eventually, hash, key_id};
+use crate::support::{Edge, FreshFile, T0, create_keys, eventually, hash, key_id};
 
 #[tokio::test]
 async fn redis_that_was_never_there_is_not_missed() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let nowhere = RedisCache::new("redis://127.0.0.1:1").unwrap();
     let edge = Edge::start(fresh.database.clone(), Some(nowhere), NEVER);
@@ -21,7 +21,7 @@ async fn redis_that_was_never_there_is_not_missed() {
 
 #[tokio::test]
 async fn a_stalled_redis_costs_one_budget_and_is_used_again_when_it_goes_on() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 0..200).await;
     let edge = Edge::hasty(fresh.database.clone(), &redis.address()).await;
     redis.stall();
@@ -45,7 +45,7 @@ async fn a_stalled_redis_costs_one_budget_and_is_used_again_when_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_may_stall_and_go_on_under_load_and_every_key_stays_itself() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 0..250).await;
     let edge = Edge::hasty(fresh.database.clone(), &redis.address()).await;
     for round in 0..6 {
@@ -76,7 +76,7 @@ async fn redis_may_stall_and_go_on_under_load_and_every_key_stays_itself() {
 
 #[tokio::test]
 async fn redis_that_dies_in_use_is_left_alone_and_found_again() {
-    let (fresh, mut redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, mut redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 0..20).await;
     let edge = Edge::hasty(fresh.database.clone(), &redis.address()).await;
     assert_eq!(edge.key(0).await, Ok(Some(key_id(0))));
@@ -92,7 +92,7 @@ async fn redis_that_dies_in_use_is_left_alone_and_found_again() {
 
 #[tokio::test]
 async fn with_both_stores_away_an_unseen_key_is_no_unknown_key() {
-    let (fresh, mut redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, mut redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..3).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
@@ -107,7 +107,7 @@ async fn with_both_stores_away_an_unseen_key_is_no_unknown_key() {
 
 #[tokio::test]
 async fn with_the_database_away_redis_still_knows_what_another_edge_read() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let one = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let own = tokenroute_store::Database::open(&fresh.path()).await.unwrap();
@@ -126,7 +126,7 @@ async fn with_the_database_away_redis_still_knows_what_another_edge_read() {
 
 #[tokio::test]
 async fn every_way_to_answer_badly_ends_in_the_database() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let bad: [fn() -> Reply; 6] = [
         || Reply::Cut(b"$300\r\n{\"version\":1,".to_vec()),
@@ -150,7 +150,7 @@ async fn every_way_to_answer_badly_ends_in_the_database() {
 
 #[tokio::test]
 async fn a_fill_never_replaces_a_tombstone_and_a_tombstone_replaces_a_fill() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let fake = FakeRedis::start(|words| match words[0].as_str() {
         "GETRANGE" => Reply::Bytes(b"$0\r\n\r\n".to_vec()),

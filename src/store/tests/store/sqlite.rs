@@ -10,18 +10,18 @@ use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_store::{Database, Error};
 
-use crate::support::{Fresh, T0, account, create_keys, hash, record};
+use crate::support::{FreshFile, T0, account, create_keys, hash, record};
 
 /// An empty database.
-pub(crate) async fn fresh() -> Fresh {
+pub(crate) async fn fresh() -> FreshFile {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("state.db")).await.unwrap();
-    Fresh { database, folder }
+    FreshFile { database, folder }
 }
 
 #[tokio::test]
 async fn every_file_is_its_owners_alone() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let mut files = 0;
     for entry in fs::read_dir(fresh.folder.path()).unwrap() {
         let entry = entry.unwrap();
@@ -44,7 +44,7 @@ async fn a_file_that_others_could_read_is_closed_to_them() {
 
 #[tokio::test]
 async fn what_was_written_outlives_the_process_that_wrote_it() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     fresh.database.close().await;
     assert!(matches!(fresh.database.find_key(&hash(1)).await, Err(Error::Unavailable(_))));
@@ -148,7 +148,7 @@ async fn a_database_of_the_first_schema_is_brought_up_with_its_records() {
 
 #[tokio::test]
 async fn an_unreadable_row_is_an_error_and_never_an_unknown_key() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     create_keys(&fresh.database, 1..2).await;
     let mut other = fresh.other_program().await;
     sqlx::query("UPDATE api_keys SET expires = -5").execute(&mut other).await.unwrap();
@@ -162,7 +162,7 @@ async fn an_unreadable_row_is_an_error_and_never_an_unknown_key() {
 
 #[tokio::test]
 async fn a_lock_that_stays_is_waited_for_in_vain_and_then_told() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let mut other = fresh.other_program().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let made = fresh.database.create_key(&crate::support::new_key(1)).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
-use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey};
+use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Why;
@@ -28,13 +28,24 @@ pub(crate) fn after(seconds: u64) -> Timestamp {
     T0.plus(Duration::from_secs(seconds))
 }
 
-/// An empty database in a folder of its own.
-pub(crate) struct Fresh {
+/// An empty database, whichever it is.
+pub(crate) trait Fresh {
+    fn database(&self) -> &Database;
+
+    /// Another process over the same database.
+    async fn second(&self) -> Database;
+
+    /// What another program does to it.
+    async fn tamper(&self, statements: &'static str) -> Result<(), sqlx::Error>;
+}
+
+/// An empty SQLite database in a folder of its own.
+pub(crate) struct FreshFile {
     pub(crate) database: Database,
     pub(crate) folder: TempDir,
 }
 
-impl Fresh {
+impl FreshFile {
     pub(crate) fn path(&self) -> std::path::PathBuf {
         self.folder.path().join("state.db")
     }
@@ -52,6 +63,20 @@ impl Fresh {
     pub(crate) async fn other_program(&self) -> sqlx::SqliteConnection {
         use sqlx::ConnectOptions;
         sqlx::sqlite::SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
+    }
+}
+
+impl Fresh for FreshFile {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn second(&self) -> Database {
+        Database::open(&self.path()).await.unwrap()
+    }
+
+    async fn tamper(&self, statements: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(statements).execute(&mut self.other_program().await).await.map(|_| ())
     }
 }
 
@@ -84,6 +109,7 @@ pub(crate) fn new_key(number: u8) -> NewKey<'static> {
         shown: "sk-tr-abcd",
         created: T0,
         expires: None,
+        terms: Terms::default(),
     }
 }
 

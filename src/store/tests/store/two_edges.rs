@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokenroute_store::{Cached, Event, RedisCache, RedisFailure};
 
 use crate::redis_server::{NEVER, RedisServer};
-use crate::support::{Edge, Fresh, T0, after, create_keys, eventually, hash, hex, key_id};
+use crate::support::{Edge, FreshFile, T0, after, create_keys, eventually, hash, hex, key_id};
 
 /// How often edges poll in tests that wait for a poll.
 const OFTEN: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ async fn listening(redis: &RedisServer, edges: u64) {
 
 #[tokio::test]
 async fn what_one_edge_read_the_other_finds_in_redis() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let one = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
@@ -56,7 +56,7 @@ async fn what_one_edge_read_the_other_finds_in_redis() {
 
 #[tokio::test]
 async fn a_revocation_on_one_edge_is_heard_by_the_other() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..3).await;
     let one = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
@@ -76,7 +76,7 @@ async fn a_revocation_on_one_edge_is_heard_by_the_other() {
 
 #[tokio::test]
 async fn a_program_that_only_revokes_is_heard_too() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     listening(&redis, 1).await;
@@ -89,7 +89,7 @@ async fn a_program_that_only_revokes_is_heard_too() {
 
 #[tokio::test]
 async fn a_key_revoked_while_redis_is_down_is_refused_everywhere_and_stays_refused() {
-    let (fresh, mut redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, mut redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let one = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
     let two = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
@@ -114,7 +114,7 @@ async fn a_key_revoked_while_redis_is_down_is_refused_everywhere_and_stays_refus
 
 #[tokio::test]
 async fn a_cold_edge_does_not_believe_an_old_value_of_a_revoked_key() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let warm = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(warm.key(1).await, Ok(Some(key_id(1))));
@@ -132,7 +132,7 @@ async fn a_cold_edge_does_not_believe_an_old_value_of_a_revoked_key() {
 
 #[tokio::test]
 async fn a_flushed_redis_costs_one_read_a_key_and_refuses_nobody() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 0..100).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     let _: () = redis.ask(&["FLUSHALL"]).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_flushed_redis_costs_one_read_a_key_and_refuses_nobody() {
 
 #[tokio::test]
 async fn what_was_not_written_for_this_hash_is_ignored() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..3).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
@@ -180,7 +180,7 @@ async fn what_was_not_written_for_this_hash_is_ignored() {
 
 #[tokio::test]
 async fn nonsense_on_the_channel_revokes_nobody() {
-    let (fresh, redis) = (Fresh::with_account().await, RedisServer::start().await);
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
     create_keys(&fresh.database, 1..2).await;
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));

@@ -9,11 +9,11 @@ use tokenroute_domain::record::Record;
 use tokenroute_store::{RecordWriter, WriterGauges};
 use tokio::sync::mpsc;
 
-use crate::support::{Fresh, eventually, record};
+use crate::support::{FreshFile, eventually, record};
 
 type Started = (mpsc::Sender<Record>, Arc<WriterGauges>, JoinHandle<usize>);
 
-fn start(fresh: &Fresh) -> Started {
+fn start(fresh: &FreshFile) -> Started {
     let gauges = Arc::new(WriterGauges::default());
     let (sender, receiver) = mpsc::channel(64);
     let writer = RecordWriter::spawn(fresh.database.clone(), receiver, Arc::clone(&gauges));
@@ -27,7 +27,7 @@ async fn send(sender: &mpsc::Sender<Record>, count: u128) {
 }
 
 /// Another program that holds the lock until it commits or rolls back.
-async fn locked(fresh: &Fresh) -> SqliteConnection {
+async fn locked(fresh: &FreshFile) -> SqliteConnection {
     let mut other = fresh.other_program().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     other
@@ -37,7 +37,7 @@ async fn join(writer: JoinHandle<usize>) -> usize {
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
 }
 
-async fn calls(fresh: &Fresh) -> HashSet<String> {
+async fn calls(fresh: &FreshFile) -> HashSet<String> {
     let stored = fresh.database.records_after(0, 1_000_000).await.unwrap();
     let calls: HashSet<_> = stored.iter().map(|record| record.call.clone()).collect();
     assert_eq!(calls.len(), stored.len(), "no call has two records");
@@ -46,7 +46,7 @@ async fn calls(fresh: &Fresh) -> HashSet<String> {
 
 #[tokio::test]
 async fn everything_sent_is_durable_when_the_thread_has_ended() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let (sender, gauges, writer) = start(&fresh);
     send(&sender, 2_000).await;
     drop(sender);
@@ -57,7 +57,7 @@ async fn everything_sent_is_durable_when_the_thread_has_ended() {
 
 #[tokio::test]
 async fn a_lone_record_is_written_without_waiting_for_more() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let (sender, _gauges, writer) = start(&fresh);
     send(&sender, 1).await;
     eventually("it is there", async || calls(&fresh).await.len() == 1).await;
@@ -68,7 +68,7 @@ async fn a_lone_record_is_written_without_waiting_for_more() {
 /// The lock is held until a try has failed, which takes longer than a statement waits for a lock.
 #[tokio::test]
 async fn a_database_locked_by_another_program_costs_no_record() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let mut other = locked(&fresh).await;
     let (sender, gauges, writer) = start(&fresh);
     send(&sender, 64).await;
@@ -84,7 +84,7 @@ async fn a_database_locked_by_another_program_costs_no_record() {
 
 #[tokio::test]
 async fn records_sent_before_a_shutdown_survive_a_lock_that_outlasts_it() {
-    let fresh = Fresh::with_account().await;
+    let fresh = FreshFile::with_account().await;
     let mut other = locked(&fresh).await;
     let (sender, gauges, writer) = start(&fresh);
     send(&sender, 10).await;

@@ -63,23 +63,21 @@ impl RedisBank {
         loop {
             let Ok(life) = server.life(COMMAND_WAIT).await else { return };
             let declared = self.0.declared.load(Ordering::Relaxed);
-            let wait = match life.filter(|life| life.epoch >= declared) {
-                Some(life) => {
-                    let recovering = life.recovering;
-                    if self.check_in(server, &life).await.is_err() {
-                        return;
-                    }
-                    let mut link = self.link();
-                    link.number = number;
-                    link.standing = Some(Standing { number, server: server.clone(), life });
-                    if recovering { WATCH_CLOSELY } else { PING_EVERY }
+            let mut wait = WATCH_CLOSELY;
+            if let Some(life) = life.filter(|life| life.epoch >= declared) {
+                if !life.recovering {
+                    wait = PING_EVERY;
                 }
+                if self.check_in(server, &life).await.is_err() {
+                    return;
+                }
+                let mut link = self.link();
+                link.number = number;
+                link.standing = Some(Standing { number, server: server.clone(), life });
+            } else {
                 // It remembers nothing, or what is not to be believed; a leader will see to it.
-                None => {
-                    self.put_down();
-                    WATCH_CLOSELY
-                }
-            };
+                self.put_down();
+            }
             tokio::select! {
                 () = self.0.broken.notified() => return,
                 () = sleep(wait) => {}
@@ -146,10 +144,11 @@ impl RedisBank {
         loop {
             if let Ok(mut ears) = self.0.redis.listen(RECALLS).await {
                 while let Ok(message) = ears.next().await {
-                    let from_others = read(message.get_payload_bytes(), self.0.node);
-                    if let Some(account) = from_others {
-                        // An edge that does not listen has nothing to give back.
-                        drop(self.0.recalled.0.try_send(account));
+                    let Some(account) = read(message.get_payload_bytes(), self.0.node) else {
+                        continue;
+                    };
+                    if self.0.recalled.0.try_send(account).is_err() {
+                        tracing::debug!("an edge that does not listen gives nothing back");
                     }
                 }
             }

@@ -129,7 +129,7 @@ impl<'a> Message<'a> {
                     (all.granted, all.purses) = (reply.granted, reply.purses);
                     last = Some((now, recovering));
                 }
-                other => return Some(other),
+                other @ (Answer::Stale | Answer::Miss | Answer::Purse(_)) => return Some(other),
             }
         }
         last.map(|(now, recovering)| Answer::Done { reply: all, now, recovering })

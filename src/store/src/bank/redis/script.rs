@@ -179,29 +179,26 @@ pub(crate) fn account_keys(account: AccountId) -> Vec<String> {
 
 /// A text that Redis answered.
 pub(crate) fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        Value::Okay => Some("OK"),
-        _ => None,
+    if let Value::BulkString(bytes) = value {
+        return std::str::from_utf8(bytes).ok();
     }
+    if let Value::SimpleString(text) | Value::VerbatimString { text, .. } = value {
+        return Some(text);
+    }
+    (*value == Value::Okay).then_some("OK")
 }
 
 /// A number that Redis answered.
 pub(crate) fn number(value: &Value) -> Option<i64> {
-    match value {
-        Value::Int(number) => Some(*number),
-        other => text(other)?.parse().ok(),
-    }
+    if let Value::Int(number) = value { Some(*number) } else { text(value)?.parse().ok() }
 }
 
 /// An array that Redis answered; nothing is an empty one.
 pub(crate) fn list(value: &Value) -> Option<&[Value]> {
-    match value {
-        Value::Array(values) => Some(values),
-        Value::Nil => Some(&[]),
-        _ => None,
+    if let Value::Array(values) = value {
+        return Some(values);
     }
+    (*value == Value::Nil).then_some(&[])
 }
 
 /// An edge's identifier that Redis answered.

@@ -182,9 +182,6 @@ pub(crate) fn garbled() -> RedisFailure {
 
 /// A field of what `INFO` answers: lines of `name:value`.
 fn field<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
-    let lines = match info {
-        Value::VerbatimString { text, .. } => text,
-        other => text(other)?,
-    };
+    let lines = text(info)?;
     lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
