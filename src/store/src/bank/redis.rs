@@ -50,7 +50,8 @@ const LENT_MAX: usize = 100_000;
 /// A call that ended this long ago may have been told by another process, and posted and forgotten by the
 /// pool since: SQL is asked first. Pools remember for longer (`SEEN_KEPT`).
 const FRESH: Duration = Duration::from_mins(2);
-/// So long after an epoch's beginning, calls may have been told to an earlier one. Clocks differ by less.
+/// So long after an epoch's beginning, calls may have been told to an earlier one. Clocks differ by less;
+/// what was done by one that differs by more is looked up too.
 const SKEW_MAX: Duration = Duration::from_secs(30);
 
 /// A pool's answer, and what the bank has to say of itself.
@@ -127,6 +128,25 @@ impl fmt::Debug for RedisBank {
     }
 }
 
+/// Exchanges with their places, in parts that go at once. Two with one account are in different parts, so
+/// that the second one does not overtake the first while that waits for a pool to be opened.
+fn waves(all: &[Exchange]) -> Vec<Vec<(usize, &Exchange)>> {
+    let mut before: HashMap<AccountId, usize> = HashMap::new();
+    let mut waves: Vec<Vec<(usize, &Exchange)>> = Vec::new();
+    for (place, exchange) in all.iter().enumerate() {
+        let next = before.entry(exchange.account).or_default();
+        while waves.get(*next).is_some_and(|wave| wave.len() >= PIPELINE_MAX) {
+            *next = next.saturating_add(1);
+        }
+        match waves.get_mut(*next) {
+            Some(wave) => wave.push((place, exchange)),
+            None => waves.push(vec![(place, exchange)]),
+        }
+        *next = next.saturating_add(1);
+    }
+    waves
+}
+
 fn away() -> Error {
     Error::Unavailable("the hot store is not connected".to_owned())
 }
@@ -179,8 +199,8 @@ impl RedisBank {
     pub async fn exchange(&self, all: &[Exchange]) -> Vec<Result<Banked, Error>> {
         let mut answers: Vec<Option<Result<Banked, Error>>> = all.iter().map(|_| None).collect();
         if let Some(standing) = self.standing() {
-            for (some, answers) in all.chunks(PIPELINE_MAX).zip(answers.chunks_mut(PIPELINE_MAX)) {
-                if self.exchange_some(&standing, some, answers).await.is_err() {
+            for wave in waves(all) {
+                if self.exchange_some(&standing, &wave, &mut answers).await.is_err() {
                     self.cut(standing.number);
                     break;
                 }
@@ -193,12 +213,12 @@ impl RedisBank {
     async fn exchange_some(
         &self,
         standing: &Standing,
-        all: &[Exchange],
+        wave: &[(usize, &Exchange)],
         answers: &mut [Option<Result<Banked, Error>>],
     ) -> Result<(), RedisFailure> {
-        let (doubtful, posted) = self.look_up(standing, all).await;
-        let mut open: Vec<(usize, Message<'_>)> = Vec::with_capacity(all.len());
-        for (place, exchange) in all.iter().enumerate() {
+        let (doubtful, posted) = self.look_up(standing, wave).await;
+        let mut open: Vec<(usize, Message<'_>)> = Vec::with_capacity(wave.len());
+        for (place, exchange) in wave.iter().copied() {
             let unsure = exchange.settlements.iter().any(|one| doubtful.contains(&one.record.call));
             match (&posted, unsure, answers.get_mut(place)) {
                 (Err(failure), true, Some(answer)) => *answer = Some(Err(failure.clone())),
@@ -273,14 +293,15 @@ impl RedisBank {
     async fn look_up(
         &self,
         standing: &Standing,
-        all: &[Exchange],
+        wave: &[(usize, &Exchange)],
     ) -> (HashSet<CallId>, Result<HashSet<CallId>, Error>) {
         let now = (self.0.clock)();
         let doubt = |record: &Record| {
             let ended = record.started.plus(Duration::from_micros(record.latency_micros));
-            now.since(ended) > FRESH || ended < standing.life.started.plus(SKEW_MAX)
+            let is_fresh = now.since(ended) <= FRESH && ended.since(now) <= FRESH;
+            !is_fresh || ended < standing.life.started.plus(SKEW_MAX)
         };
-        let settlements = all.iter().flat_map(|exchange| &exchange.settlements);
+        let settlements = wave.iter().flat_map(|(_, exchange)| &exchange.settlements);
         let doubtful: HashSet<CallId> =
             settlements.filter(|one| doubt(&one.record)).map(|one| one.record.call).collect();
         let calls: Vec<CallId> = doubtful.iter().copied().collect();
