@@ -16,8 +16,8 @@ const ACCOUNTS_MAX: usize = 100;
 const ROUNDS_MAX: usize = 20;
 
 impl Reign<'_> {
-    /// Sweeps the accounts of which a loan has lapsed, by Redis's own clock. A loan that calls held becomes an
-    /// event, and with that a finding.
+    /// Sweeps the accounts of which a loan has lapsed, by Redis's own clock. A loan that calls held becomes
+    /// an event, and with that a finding.
     pub(super) async fn sweep(&self) -> Result<(), Stop> {
         for _round in 0..ROUNDS_MAX {
             let accounts = self.due().await?;

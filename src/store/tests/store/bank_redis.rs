@@ -245,8 +245,8 @@ async fn an_exchange_is_one_command_an_account_and_survives_forgotten_scripts() 
     run().await;
     let count = async |name: &str| {
         let stats: String = house.redis.ask(&["INFO", "commandstats"]).await.unwrap();
-        let line = stats.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("calls=0,");
-        let calls = line.trim_start_matches(":calls=").trim_start_matches("calls=");
+        let prefix = format!("{name}:calls=");
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("0");
         calls.split(',').next().unwrap().parse::<u64>().unwrap()
     };
     house.redis.ask::<Value>(&["CONFIG", "RESETSTAT"]).await.unwrap();

@@ -5,7 +5,8 @@
 --       number of settlements, and of each: call, charge, cost, body, number of purses, their places in KEYS;
 --       number of wanted purses, and of each: its place, limit, target, in_use.
 -- Returns STALE (another epoch), MISS (no pool), PURSE and the places of unopened purses, or
---       OK, now, recovering, [loan, free, spare], [the same for each wanted purse], [call, charge, excess ...].
+--       OK, now, recovering, [loan, free, spare], [the same for each wanted purse], and
+--       [call, charge, excess of each settlement that was new, one after the other].
 
 local PURSES = 5
 local SECONDS_OF_A_PURSE = 90000
