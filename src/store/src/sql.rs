@@ -24,7 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlStr};
+use sqlx::{ConnectOptions, Connection, SqlStr};
 
 use self::statement::{On, Transaction, sql};
 use crate::Error;
@@ -108,8 +108,7 @@ impl Database {
             .map_err(|_error| Error::Corrupt("its address cannot be read".to_owned()))?
             .application_name("tokenroute");
         if !is_migrated(&options).await? {
-            let mut connection = options.connect().await?;
-            migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
+            migrate_shared(&options).await?;
         }
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_MAX)
@@ -117,6 +116,23 @@ impl Database {
             .connect_with(options.options([("lock_timeout", BUSY_WAIT.as_millis().to_string())]))
             .await?;
         Ok(Self(Kind::Postgres(pool)))
+    }
+
+    /// Brings the schema up to date, which opening and connecting do as well, and says its version.
+    pub async fn migrate(&self) -> Result<i64, Error> {
+        let all = match &self.0 {
+            Kind::Sqlite { writers, .. } => {
+                let mut migration = writers.begin_with("BEGIN IMMEDIATE").await?;
+                migrator(SQLITE).run_direct(None, &mut *migration, false).await?;
+                migration.commit().await?;
+                SQLITE
+            }
+            Kind::Postgres(pool) => {
+                migrate_shared(&pool.connect_options()).await?;
+                POSTGRES
+            }
+        };
+        Ok(all.last().map_or(0, |(version, ..)| *version))
     }
 
     /// Closes every connection once it is idle; later requests are answered with `Unavailable`.
@@ -162,6 +178,16 @@ impl Database {
             Kind::Postgres(pool) => On::PostgresPool(pool),
         }
     }
+}
+
+/// Migrates over a connection of its own, which waits while another process does so.
+async fn migrate_shared(options: &PgConnectOptions) -> Result<(), Error> {
+    // However long the other one takes: the pool's connections are less patient.
+    let options = options.clone().options([("lock_timeout", "0")]);
+    let mut connection = options.connect().await?;
+    migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Whether the schema is this program's, seen without a right to change anything.
