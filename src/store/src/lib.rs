@@ -7,17 +7,22 @@
 
 mod bank;
 mod directory;
+mod epoch;
 mod error;
 mod journal;
 mod limit_store;
+mod posting;
 mod redis_cache;
 mod sql;
 mod target_hints;
 mod terms;
 
+pub use bank::books::{Books, Later, Lead, Withdrawal};
+pub use bank::redis::{BankOptions, Banked, RedisBank, Withdrawn};
 pub use bank::sql::SqlBank;
 pub use directory::counts::{Counts, Event};
 pub use directory::{Cached, Directory, DirectoryOptions, Unavailable};
+pub use epoch::{Leader, audit};
 pub use error::Error;
 pub use journal::orphan::Orphan;
 pub use journal::replay::Replay;

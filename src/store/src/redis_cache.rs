@@ -236,7 +236,7 @@ pub(crate) async fn in_time<T>(
 }
 
 /// The rest of an error may quote what was sent, so only its first word is kept.
-fn refusal(error: &redis::RedisError) -> RedisFailure {
+pub(crate) fn refusal(error: &redis::RedisError) -> RedisFailure {
     let word = error.code().unwrap_or(error.category());
     RedisFailure::Refused(word.chars().take(REASON_CHARS_MAX).collect())
 }

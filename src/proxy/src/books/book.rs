@@ -41,8 +41,6 @@ struct State {
     waiting: VecDeque<Waiter>,
     /// Calls that are over, to be told.
     pending: VecDeque<Arc<Ended>>,
-    /// Which life of the store answered last; 0 before.
-    epoch: u64,
     closed: bool,
     pace: Pace,
     /// When a hold was placed last.
@@ -141,8 +139,6 @@ pub(super) struct Outcome {
     pub(super) recall: bool,
     /// Calls still wait.
     pub(super) waiting: bool,
-    /// The store that answered does not know what was told to the one before.
-    pub(super) forgot: bool,
 }
 
 impl Book {
@@ -151,7 +147,6 @@ impl Book {
             allotment: Allotment::new(funding),
             waiting: VecDeque::new(),
             pending: VecDeque::new(),
-            epoch: 0,
             closed: false,
             pace: Pace::default(),
             used: Tick(0),
@@ -216,6 +211,15 @@ impl Book {
     /// Takes a call that is over, to be told.
     pub(super) fn push(&self, ended: Arc<Ended>) {
         self.lock().pending.push_back(ended);
+    }
+
+    /// Takes a call that was told before to a store that has lost its memory since.
+    pub(super) fn push_again(&self, ended: Arc<Ended>) {
+        let mut state = self.lock();
+        if let Some(due) = &ended.due {
+            state.allotment.owe(due.charge, &due.purses);
+        }
+        state.pending.push_back(ended);
     }
 
     /// Another edge is short of money: what is not in use goes back.
@@ -298,11 +302,9 @@ impl Book {
         let mut state = self.lock();
         let Sending { exchange, sent, told, asked } = sending;
         state.allotment.replied(&banked.reply, &exchange.purses, &sent, (asked, lease));
-        let forgot = state.epoch != 0 && state.epoch != banked.epoch;
-        state.epoch = banked.epoch;
         let recall = state.serve(now, banked.recovering);
         let waiting = !state.waiting.is_empty();
-        Outcome { told, recall, waiting, forgot }
+        Outcome { told, recall, waiting }
     }
 
     /// The answer did not come: what was told is told again.

@@ -19,7 +19,7 @@ use pingora_timeout::timeout;
 use tokenroute_domain::allotment::{self, Short};
 use tokenroute_domain::id::{AccountId, KeyId, NodeId};
 use tokenroute_domain::journal::{Due, Intent};
-use tokenroute_domain::key::ApiKey;
+use tokenroute_domain::key::{ApiKey, Funding};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::PurseId;
 use tokenroute_domain::time::Timestamp;
@@ -235,22 +235,24 @@ impl Drop for WaitingRoom<'_> {
 impl Inner {
     /// The book of a key's account; an empty one if it has none yet.
     fn book(&self, key: &ApiKey) -> Arc<Book> {
-        let known = {
-            let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-            accounts.get(&key.account).cloned()
-        };
-        known.filter(|book| !book.is_closed()).unwrap_or_else(|| {
-            let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
-            let book = accounts
-                .entry(key.account)
-                .and_modify(|book| {
-                    if book.is_closed() {
-                        *book = Arc::new(Book::new(key.account, key.funding));
-                    }
-                })
-                .or_insert_with(|| Arc::new(Book::new(key.account, key.funding)));
-            Arc::clone(book)
-        })
+        self.open(key.account, key.funding)
+    }
+
+    /// The book of an account that is known to be prepaid.
+    fn prepaid(&self, account: AccountId) -> Arc<Book> {
+        self.open(account, Funding::Prepaid)
+    }
+
+    fn open(&self, account: AccountId, funding: Funding) -> Arc<Book> {
+        if let Some(book) = self.known(account).filter(|book| !book.is_closed()) {
+            return book;
+        }
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let book = accounts.entry(account).or_insert_with(|| Arc::new(Book::new(account, funding)));
+        if book.is_closed() {
+            *book = Arc::new(Book::new(account, funding));
+        }
+        Arc::clone(book)
     }
 
     /// The book of an account, if it has one.

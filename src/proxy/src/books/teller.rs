@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokenroute_domain::id::{AccountId, CallId};
+use tokenroute_domain::id::CallId;
 use tokenroute_domain::journal::Ended;
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Tick;
 use tokio::runtime;
@@ -70,6 +71,8 @@ pub struct Teller {
     /// How many calls are with the books of accounts.
     pending: usize,
     away_since: Option<Tick>,
+    /// Which life of the store answered last; 0 before.
+    epoch: u64,
     lost: usize,
 }
 
@@ -83,8 +86,17 @@ impl Teller {
     ) -> std::io::Result<JoinHandle<usize>> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (plain, told) = (VecDeque::new(), VecDeque::new());
-        let teller =
-            Self { books, ended, options, plain, told, pending: 0, away_since: None, lost: 0 };
+        let teller = Self {
+            books,
+            ended,
+            options,
+            plain,
+            told,
+            pending: 0,
+            away_since: None,
+            epoch: 0,
+            lost: 0,
+        };
         thread::Builder::new()
             .name("teller".to_owned())
             .spawn(move || runtime.block_on(teller.run()))
@@ -225,6 +237,10 @@ impl Teller {
             count(&inner.counts.charged, u64::try_from(charged.charge.0).unwrap_or(0));
             count(&inner.counts.excess, u64::try_from(charged.excess.0).unwrap_or(0));
         }
+        if banked.epoch != self.epoch && self.epoch != 0 {
+            self.tell_again();
+        }
+        self.epoch = banked.epoch;
         let times = (clock::tick(), inner.bank.lease());
         let outcome = book.replied(sending, banked, times);
         self.pending = self.pending.saturating_sub(outcome.told.len());
@@ -232,9 +248,6 @@ impl Teller {
         if outcome.recall {
             count(&inner.counts.recalls, 1);
             inner.bank.recall(book.account());
-        }
-        if outcome.forgot {
-            self.tell_again(book.account());
         }
         outcome.waiting
     }
@@ -250,18 +263,18 @@ impl Teller {
         }
     }
 
-    /// The store has lost its memory: what it was told of an account and SQL may not have is told again.
-    fn tell_again(&mut self, account: AccountId) {
-        let (again, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.told)
-            .into_iter()
-            .partition(|ended| ended.due.is_none() || ended.record.account == Some(account));
-        self.told = rest;
-        for ended in again {
+    /// The store has lost its memory: what it was told and SQL may not have is told again.
+    fn tell_again(&mut self) {
+        let inner = Arc::clone(&self.books.0);
+        for ended in std::mem::take(&mut self.told) {
             let owner = ended.due.as_ref().and(ended.record.account);
-            match owner.and_then(|account| self.books.0.known(account)) {
+            let known = owner.and_then(|account| inner.known(account));
+            let charged = ended.record.charge > NanoUsd::ZERO;
+            let book = known.or_else(|| owner.filter(|_| charged).map(|one| inner.prepaid(one)));
+            match book {
                 Some(book) => {
                     self.pending = self.pending.saturating_add(1);
-                    book.push(ended);
+                    book.push_again(ended);
                 }
                 None => self.plain.push_back(ended),
             }

@@ -50,8 +50,22 @@ use crate::state;
 pub(crate) use self::sockets::inherit;
 pub(crate) use self::successor::READY_WITHIN;
 
+/// What a process does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Everything.
+    #[default]
+    All,
+    /// Serves calls. The books are kept in order by others.
+    Edge,
+    /// Keeps the books in order: posts, sweeps, checks. It serves operators' pages and no calls.
+    Control,
+}
+
 /// What was there when the process was started.
 pub(crate) struct Start<'a> {
+    /// What it does.
+    pub(crate) role: Role,
     /// The configuration file, watched for changes.
     pub(crate) path: Option<&'a Path>,
     /// The sockets that were handed to it.
@@ -60,10 +74,39 @@ pub(crate) struct Start<'a> {
     pub(crate) predecessor: &'a mut Predecessor,
 }
 
-/// Serves calls as `plan` says until it is told to end.
+/// Does what its role is, as `plan` says, until it is told to end.
 pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     log::start(&plan.log)?;
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    match start.role {
+        Role::All | Role::Edge => serve(plan, start),
+        Role::Control => control(&plan, start),
+    }
+}
+
+/// Keeps the books in order.
+fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
+    let background = background()?;
+    let mut signals = background.block_on(async { Signals::listen() })?;
+    let state = state::open(&plan.state)?;
+    let (outbox, ended) = Outbox::new(1);
+    let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
+    if !start.predecessor.ready().context("the predecessor cannot be told")? {
+        supervisor::notify(&[NotifyState::Ready]);
+    }
+    tracing::info!("keeping the books");
+    background.block_on(async {
+        while signals.next().await == signals::Request::Upgrade {
+            tracing::warn!("a process that serves no calls is started anew, not upgraded");
+        }
+    });
+    outbox.close();
+    stores.finish();
+    Ok(())
+}
+
+/// Serves calls.
+fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let program = Program::of_process()?;
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
@@ -73,7 +116,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let state = state::open(&plan.state)?;
 
     let (outbox, ended) = Outbox::new(plan.sizes.records_max);
-    let stores = background.block_on(Stores::open(&plan, &state, ended))?;
+    let stores = background.block_on(Stores::open(&plan, (&state, start.role), ended))?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
     let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;

@@ -15,11 +15,15 @@ use tokenroute_domain::pool::{ASKED_LAST, Exchange, Settlement, Want};
 use tokenroute_domain::record::Record;
 use tokenroute_proxy::bank::{self, Bank, Banked, Later, Unavailable, Unwritable};
 use tokenroute_proxy::clock;
-use tokenroute_store::{Journal, Orphan, SqlBank};
+use tokenroute_store::{Database, Journal, Orphan, RedisBank, RedisCache, SqlBank};
 use tokio::sync::watch;
 
 /// How often it is looked for journals whose process has gone.
 const ORPHANS: Duration = Duration::from_secs(5);
+/// How often lapsed loans are swept.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often the books are checked.
+const RECONCILE: Duration = Duration::from_mins(5);
 /// Calls that are settled in one exchange.
 const BATCH_MAX: usize = 256;
 
@@ -63,6 +67,48 @@ impl Bank for SqlBanking {
     }
 }
 
+/// Redis as the data plane's bank, with SQL behind it.
+#[derive(Debug)]
+pub(super) struct RedisBanking(pub(super) RedisBank);
+
+impl Bank for RedisBanking {
+    fn exchange<'a>(&'a self, all: &'a [Exchange]) -> Later<'a, Vec<Result<Banked, Unavailable>>> {
+        Box::pin(async move {
+            let banked = |one: tokenroute_store::Banked| Banked {
+                reply: one.reply,
+                epoch: one.epoch,
+                recovering: one.recovering,
+            };
+            let answers = self.0.exchange(all).await;
+            answers.into_iter().map(|answer| answer.map(banked).map_err(away)).collect()
+        })
+    }
+
+    fn write<'a>(&'a self, records: &'a [Arc<Record>]) -> Later<'a, Result<(), Unavailable>> {
+        Box::pin(async move { self.0.write(records).await.map_err(away) })
+    }
+
+    fn posted<'a>(&'a self, calls: &'a [CallId]) -> Later<'a, Result<Vec<CallId>, Unavailable>> {
+        Box::pin(async move { self.0.posted(calls).await.map_err(away) })
+    }
+
+    fn recall(&self, account: AccountId) {
+        self.0.recall(account);
+    }
+
+    fn recalled(&self) -> Later<'_, AccountId> {
+        Box::pin(self.0.recalled())
+    }
+
+    fn posts_at_once(&self) -> bool {
+        false
+    }
+
+    fn lease(&self) -> Duration {
+        self.0.lease()
+    }
+}
+
 /// Says why, once here, and passes on that it is so.
 pub(super) fn away(error: impl fmt::Display) -> Unavailable {
     tracing::warn!(%error, "the bank cannot be asked");
@@ -95,6 +141,58 @@ impl bank::Journal for Journalled {
     }
 }
 
+/// Takes back loans of edges that were not heard of, now and then.
+pub(super) async fn sweep(bank: SqlBank, mut stopped: watch::Receiver<bool>) {
+    while wait(SWEEP, &mut stopped).await {
+        if let Err(error) = bank.sweep(clock::now()).await {
+            tracing::warn!(%error, "lapsed loans cannot be swept");
+        }
+    }
+}
+
+/// Checks every invariant of the books, now and then, and writes down what it finds.
+pub(super) async fn reconcile(
+    database: Database,
+    redis: Option<RedisCache>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut since = None;
+    while wait(RECONCILE, &mut stopped).await {
+        let now = clock::now();
+        let mut found = match database.reconcile(since, now).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "the books cannot be checked");
+                continue;
+            }
+        };
+        if let Some(redis) = &redis {
+            match tokenroute_store::audit(redis, &database, now).await {
+                Ok(more) => found.extend(more),
+                Err(error) => tracing::warn!(%error, "the hot store cannot be checked"),
+            }
+        }
+        for finding in &found {
+            tracing::error!(
+                kind = %finding.kind, subject = %finding.subject, detail = %finding.detail,
+                "the books do not agree"
+            );
+            if let Err(error) = database.note_finding(finding, now).await {
+                tracing::warn!(%error, "a finding cannot be written");
+            }
+        }
+        since = Some(now);
+    }
+}
+
+/// Waits; `false` if it is time to stop.
+async fn wait(pause: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        _ = stopped.wait_for(|stop| *stop) => false,
+    }
+}
+
 /// Settles what runs that are gone have left in the journals of this node, now and whenever another run
 /// goes: an upgrade's predecessor may be killed after its successor has started.
 pub(super) async fn settle_orphans(
@@ -116,9 +214,8 @@ pub(super) async fn settle_orphans(
             Ok(Err(error)) => tracing::error!(%error, "the journal folder cannot be read"),
             Err(_) => tracing::error!("reading the journals failed"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(ORPHANS) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
+        if !wait(ORPHANS, &mut stopped).await {
+            return;
         }
     }
 }

@@ -17,13 +17,14 @@ use tokenroute_proxy::keys::{Find, Keys, Unavailable};
 use tokenroute_proxy::limits::{Limiter, Shared};
 use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
-    Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, LimitStore, RedisCache,
-    SqlBank, TargetHints,
+    BankOptions, Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, Leader,
+    LimitStore, RedisBank, RedisCache, SqlBank, TargetHints,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use super::money::{self, Journalled, SqlBanking};
+use super::Role;
+use super::money::{self, Journalled, RedisBanking, SqlBanking};
 use crate::config::{DatabasePlan, Plan};
 use crate::state::State;
 
@@ -84,7 +85,7 @@ impl Stores {
     /// teller, which takes the calls that are over.
     pub(crate) async fn open(
         plan: &Plan,
-        state: &State,
+        (state, role): (&State, Role),
         ended: mpsc::Receiver<Ended>,
     ) -> anyhow::Result<Self> {
         let database = open_database(plan, state).await?;
@@ -101,7 +102,7 @@ impl Stores {
         let folder = plan.state.dir.join(JOURNALS);
         let journal = Journal::open(&folder, node, JournalOptions::default())
             .context("the journal cannot be opened")?;
-        let bank = bank(plan, &database);
+        let bank = keep(plan, (&database, redis.as_ref()), (role, node), &stop);
         let books = Books::new(node, Arc::clone(&bank), Arc::new(Journalled(journal)));
         let teller = Teller::spawn(books.clone(), ended, TellerOptions::default())?;
         if plan.money.replay {
@@ -155,8 +156,35 @@ pub(crate) async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<
     opened.context("the database cannot be opened")
 }
 
-/// Who lends: SQL alone.
-fn bank(plan: &Plan, database: &Database) -> Arc<dyn Bank> {
+/// Who lends: SQL alone, or Redis with a shared database behind it. Starts what keeps the books in order:
+/// on one node that is this process, on many whoever leads of those that do control.
+fn keep(
+    plan: &Plan,
+    (database, redis): (&Database, Option<&RedisCache>),
+    (role, node): (Role, NodeId),
+    stop: &watch::Sender<bool>,
+) -> Arc<dyn Bank> {
     let lease = plan.money.lease;
-    Arc::new(SqlBanking { bank: SqlBank::new(database.clone(), lease), lease })
+    let control = role != Role::Edge;
+    if let Some(redis) = redis.filter(|_| database.is_shared()) {
+        let truth = || Arc::new(database.clone());
+        let options = BankOptions { lease, ..BankOptions::default() };
+        let bank = RedisBank::new(redis.clone(), truth(), node, clock::now, options);
+        let (watched, stopped) = (bank.clone(), stop.subscribe());
+        tokio::spawn(async move { watched.watch(stopped).await });
+        if control {
+            let leader = Leader::new(redis.clone(), truth(), node, clock::now);
+            let stopped = stop.subscribe();
+            tokio::spawn(async move { leader.run(stopped).await });
+            let audited = Some(redis.clone());
+            tokio::spawn(money::reconcile(database.clone(), audited, stop.subscribe()));
+        }
+        return Arc::new(RedisBanking(bank));
+    }
+    let bank = SqlBank::new(database.clone(), lease);
+    if control {
+        tokio::spawn(money::sweep(bank.clone(), stop.subscribe()));
+        tokio::spawn(money::reconcile(database.clone(), None, stop.subscribe()));
+    }
+    Arc::new(SqlBanking { bank, lease })
 }

@@ -115,6 +115,8 @@ CREATE TABLE pools (
     account TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     free    BIGINT NOT NULL CHECK (free >= 0)
 );
+-- What a hot store has still to be told of.
+CREATE INDEX pools_with_free ON pools (account) WHERE free > 0;
 
 CREATE TABLE pool_loans (
     account  TEXT COLLATE "C" NOT NULL,

@@ -2,19 +2,22 @@
 //! store's epochs, which edges live, and who of many processes leads.
 
 use sqlx::postgres::PgConnection;
-use tokenroute_domain::id::{AccountId, NodeId};
+use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
 use super::ledger::{
     Moved, Movement, Pocket, Posting, balance, lock_pool, negative, post, set_free,
 };
-use super::statement::{On, Row, sql};
+use super::posting::{PostedCall, post_calls};
+use super::statement::{On, Row, Transaction, sql};
 use super::{Database, Kind};
 use crate::Error;
 
 /// The advisory lock of the process that posts, sweeps, opens epochs and reconciles.
 const LEADER_LOCK: i64 = 0x746f_6b65_6e72_7465;
+/// The advisory lock that those who post share, and that who declares an epoch takes alone.
+const EPOCH_LOCK: i64 = 0x746f_6b65_6e72_6570;
 /// Edges that were not heard of for so long are forgotten, in microseconds: a day.
 const FORGET_NODES_MICROS: u64 = 86_400_000_000;
 
@@ -218,6 +221,12 @@ impl Database {
         now: Timestamp,
     ) -> Result<Option<HotEpoch>, Error> {
         let epoch = last.saturating_add(1);
+        let mut transaction = self.begin().await?;
+        if let Transaction::Postgres(_) = &transaction {
+            // Waits for whoever is posting in the epoch before.
+            let lock = sql("SELECT pg_advisory_xact_lock($1)").bind(EPOCH_LOCK);
+            lock.execute(transaction.on()).await?;
+        }
         let done = sql("INSERT INTO hot_epochs (epoch, run_id, started)
              SELECT $1, $2, $3 FROM counters
              WHERE name = 'key_epoch' AND NOT EXISTS (SELECT 1 FROM hot_epochs WHERE epoch >= $1)
@@ -225,9 +234,56 @@ impl Database {
         .bind(epoch)
         .bind(run_id)
         .bind(now)
-        .execute(self.writing())
+        .execute(transaction.on())
         .await?;
+        transaction.commit().await?;
         Ok((done == 1).then(|| HotEpoch { epoch, run_id: run_id.to_owned(), started: now }))
+    }
+
+    /// [`Database::post`], unless another epoch than `epoch` (0: none) has been declared: then it is
+    /// `Unavailable`, since what is posted was settled by a pool that is void.
+    pub(crate) async fn post_in_epoch(
+        &self,
+        epoch: u64,
+        calls: &[PostedCall],
+        now: Timestamp,
+    ) -> Result<Vec<CallId>, Error> {
+        let mut transaction = self.begin().await?;
+        if let Transaction::Postgres(_) = &transaction {
+            let lock = sql("SELECT pg_advisory_xact_lock_shared($1)").bind(EPOCH_LOCK);
+            lock.execute(transaction.on()).await?;
+        }
+        let declared = sql("SELECT COALESCE(max(epoch), 0) AS last FROM hot_epochs")
+            .fetch_one(transaction.on())
+            .await?
+            .count("last")?;
+        if declared != epoch {
+            return Err(Error::Unavailable("another epoch was declared".to_owned()));
+        }
+        let new = post_calls(&mut transaction, calls, Pocket::Escrow, now).await?;
+        transaction.commit().await?;
+        Ok(new.into_iter().collect())
+    }
+
+    /// At most `limit` accounts that have money outside escrow which nobody was lent.
+    pub(crate) async fn outside_escrow(&self, limit: u32) -> Result<Vec<AccountId>, Error> {
+        let rows = sql("SELECT account FROM pools WHERE free > 0 ORDER BY account LIMIT $1")
+            .bind(limit)
+            .fetch_all(self.reading())
+            .await?;
+        rows.iter().map(|row| row.word("account", AccountId::parse)).collect()
+    }
+
+    /// What the hot store may lend of an account, as it stands.
+    pub(crate) async fn escrow(&self, account: AccountId) -> Result<Escrow, Error> {
+        let row =
+            sql("SELECT COALESCE((SELECT balance FROM ledger_accounts WHERE id = $1), 0) AS total,
+             (SELECT COALESCE(max(sequence), 0) FROM escrow_moves WHERE account = $2) AS last")
+            .bind(Pocket::Escrow.of(account))
+            .bind(account)
+            .fetch_one(self.reading())
+            .await?;
+        Ok(Escrow { total: row.money("total")?, sequence: row.count("last")? })
     }
 
     /// Takes the lead among the processes of a shared database; `None` while another one has it. A SQLite

@@ -17,19 +17,19 @@ use tokenroute_store::{Error, SqlBank};
 use crate::money::{dropped_after, grant, movement, other_account, prepaid};
 use crate::support::{Fresh, T0, account, after, key_id, record};
 
-const LEASE: Duration = Duration::from_mins(1);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
-fn node(number: u128) -> NodeId {
+pub(crate) fn node(number: u128) -> NodeId {
     NodeId::new(T0, number)
 }
 
-fn settlement(account: AccountId, number: u128, charge: i64, cost: i64) -> Settlement {
+pub(crate) fn settlement(account: AccountId, number: u128, charge: i64, cost: i64) -> Settlement {
     let record = Record { account: Some(account), cost: NanoUsd(cost), ..record(number) };
     Settlement { record: Arc::new(record), charge: NanoUsd(charge), purses: Vec::new() }
 }
 
 /// One edge wants so much, of which so much is in use.
-fn want(account: AccountId, node: NodeId, target: i64, in_use: i64) -> Exchange {
+pub(crate) fn want(account: AccountId, node: NodeId, target: i64, in_use: i64) -> Exchange {
     Exchange {
         account,
         funding: Funding::Prepaid,
@@ -209,10 +209,10 @@ async fn an_exchange_that_broke_off_is_repeated(fresh: &impl Fresh) {
 }
 
 /// Numbers that look like chance (`SplitMix64`).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -220,7 +220,7 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % limit
     }
 
-    fn money(&mut self, limit: u64) -> NanoUsd {
+    pub(crate) fn money(&mut self, limit: u64) -> NanoUsd {
         NanoUsd(i64::try_from(self.below(limit)).unwrap())
     }
 
@@ -236,21 +236,31 @@ impl Dice {
 }
 
 /// The accounts of the random test; the last one is unmetered.
-const ACCOUNTS: usize = 3;
+pub(crate) const ACCOUNTS: usize = 3;
 
-struct Model {
-    dice: Dice,
-    pools: Vec<Pool>,
+pub(crate) struct Model {
+    pub(crate) dice: Dice,
+    pub(crate) pools: Vec<Pool>,
     settled: BTreeSet<CallId>,
     told: Vec<Vec<Settlement>>,
     calls: u128,
 }
 
-fn account_number(number: usize) -> AccountId {
+pub(crate) fn account_number(number: usize) -> AccountId {
     AccountId::new(T0, u128::try_from(number).unwrap() + 1)
 }
 
 impl Model {
+    pub(crate) fn new() -> Self {
+        Self {
+            dice: Dice(7),
+            pools: vec![Pool::default(); ACCOUNTS],
+            settled: BTreeSet::new(),
+            told: vec![Vec::new(); ACCOUNTS],
+            calls: 0,
+        }
+    }
+
     fn settlement(&mut self, number: usize) -> Settlement {
         let told = &self.told[number];
         if !told.is_empty() && self.dice.below(4) == 0 {
@@ -269,7 +279,7 @@ impl Model {
         made
     }
 
-    fn exchange(&mut self) -> (usize, Exchange) {
+    pub(crate) fn exchange(&mut self) -> (usize, Exchange) {
         let number = usize::try_from(self.dice.below(u64::try_from(ACCOUNTS).unwrap())).unwrap();
         let settlements = (0..self.dice.below(3)).map(|_| self.settlement(number)).collect();
         let purses = self.dice.purses(number).into_iter().collect::<Vec<_>>();
@@ -293,10 +303,15 @@ impl Model {
     }
 
     /// What the pure rules answer, once what was settled before is left out.
-    fn reply(&mut self, number: usize, told: &Exchange, now: Timestamp) -> Reply {
+    pub(crate) fn reply(
+        &mut self,
+        number: usize,
+        told: &Exchange,
+        (now, lease): (Timestamp, Duration),
+    ) -> Reply {
         let mut told = told.clone();
         told.settlements.retain(|one| self.settled.insert(one.record.call));
-        self.pools[number].exchange(&told, now, LEASE).0
+        self.pools[number].exchange(&told, now, lease).0
     }
 }
 
@@ -316,13 +331,7 @@ async fn random_exchanges(fresh: &impl Fresh, steps: usize) {
         let name = format!("account {number}");
         database.create_account(account_number(number), &name, funding, T0).await.unwrap();
     }
-    let mut model = Model {
-        dice: Dice(7),
-        pools: vec![Pool::default(); ACCOUNTS],
-        settled: BTreeSet::new(),
-        told: vec![Vec::new(); ACCOUNTS],
-        calls: 0,
-    };
+    let mut model = Model::new();
     let every_purse: BTreeMap<usize, BTreeSet<PurseId>> = (0..ACCOUNTS)
         .map(|number| (number, (0..200).flat_map(|_| model.dice.purses(number)).collect()))
         .collect();
@@ -344,7 +353,7 @@ async fn random_exchanges(fresh: &impl Fresh, steps: usize) {
         let replies = bank.exchange(&exchanges, now).await;
         for ((number, told), reply) in batch.iter().zip(replies) {
             let reply = reply.unwrap();
-            assert_eq!(reply, model.reply(*number, told, now), "{told:?}");
+            assert_eq!(reply, model.reply(*number, told, (now, LEASE)), "{told:?}");
             if told.funding == Funding::Prepaid {
                 charged += reply.charged.iter().map(|one| one.charge.0).sum::<i64>();
                 excess += reply.charged.iter().map(|one| one.excess.0).sum::<i64>();

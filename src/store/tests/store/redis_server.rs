@@ -13,13 +13,24 @@ pub(crate) struct RedisServer {
     process: Child,
     place: SocketAddr,
     folder: TempDir,
+    durable: bool,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// One that has after [`Self::kill`] what it had before.
+    pub(crate) async fn start_durable() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(durable: bool) -> Self {
         let place = TcpListener::bind((own_host(), 0)).unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { process: spawn(place, &folder), place, folder };
+        let process = spawn(place, &folder, durable);
+        let mut server = Self { process, place, folder, durable };
         server.answers().await;
         server
     }
@@ -42,9 +53,9 @@ impl RedisServer {
         self.process.wait().unwrap();
     }
 
-    /// Starts again on the same port, with nothing kept.
+    /// Starts again on the same port, with what it keeps.
     pub(crate) async fn start_again(&mut self) {
-        self.process = spawn(self.place, &self.folder);
+        self.process = spawn(self.place, &self.folder, self.durable);
         self.answers().await;
     }
 
@@ -84,9 +95,16 @@ fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, high % 254 + 1, low, SERVERS.fetch_add(1, Ordering::Relaxed))
 }
 
-fn spawn(place: SocketAddr, folder: &TempDir) -> Child {
+fn spawn(place: SocketAddr, folder: &TempDir, durable: bool) -> Child {
     Command::new("redis-server")
-        .args(["--save", "", "--appendonly", "no", "--bind", &place.ip().to_string()])
+        .args([
+            "--save",
+            "",
+            "--appendonly",
+            if durable { "yes" } else { "no" },
+            "--bind",
+            &place.ip().to_string(),
+        ])
         .args(["--port", &place.port().to_string()])
         .arg("--dir")
         .arg(folder.path())

@@ -1,0 +1,187 @@
+//! One connection to Redis, tied to the server's run and to one life of its memory.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokenroute_domain::time::Timestamp;
+
+use super::script::{Digests, Run, Shard, list, text};
+use crate::redis_cache::{CONNECT_WAIT, RedisCache, RedisFailure, in_time, refusal};
+
+/// What a shard's epoch key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// The epoch's number.
+    pub(crate) epoch: u64,
+    /// The run of the server that it was declared for. A server that was started again, or another one
+    /// that has taken over, has the key but not the run.
+    pub(crate) run_id: String,
+    /// Whether what was forgotten is still being told.
+    pub(crate) recovering: bool,
+    /// When it began.
+    pub(crate) started: Timestamp,
+}
+
+impl Life {
+    /// Reads the answer to `HGETALL`.
+    fn read(answer: &Value) -> Option<Self> {
+        let mut fields = HashMap::new();
+        for pair in list(answer)?.chunks_exact(2) {
+            if let [name, value] = pair {
+                fields.insert(text(name)?, text(value)?);
+            }
+        }
+        Some(Self {
+            epoch: fields.get("number")?.parse().ok()?,
+            run_id: (*fields.get("run_id")?).to_owned(),
+            recovering: *fields.get("recovering")? == "1",
+            started: Timestamp(fields.get("started")?.parse().ok()?),
+        })
+    }
+}
+
+/// A connection that stands. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Server {
+    connection: MultiplexedConnection,
+    digests: Digests,
+    /// Which run of the server it leads to.
+    pub(crate) run_id: String,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("run_id", &self.run_id).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Connects to a server that takes writes, asks which run of it this is, and loads the scripts.
+    pub(crate) async fn open(redis: &RedisCache) -> Result<Self, RedisFailure> {
+        let mut connection = redis.dial().await?;
+        let mut hello = redis::pipe();
+        hello.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        Digests::load(&mut hello);
+        let answers: Vec<Value> = in_time(hello.query_async(&mut connection), CONNECT_WAIT).await?;
+        let [about, replication, scripts @ ..] = answers.as_slice() else { return Err(garbled()) };
+        if field(replication, "role") != Some("master") {
+            return Err(RedisFailure::Refused("READONLY".to_owned()));
+        }
+        let run_id = field(about, "run_id").ok_or_else(garbled)?.to_owned();
+        let digests = Digests::loaded(scripts).ok_or_else(garbled)?;
+        Ok(Self { connection, digests, run_id })
+    }
+
+    /// Runs scripts in one round trip, or in two if the server has forgotten them. The answers are those
+    /// of the runs, in order.
+    pub(crate) async fn run(
+        &self,
+        runs: &[Run],
+        budget: Duration,
+    ) -> Result<Vec<Result<Vec<Value>, RedisFailure>>, RedisFailure> {
+        let all: Vec<usize> = (0..runs.len()).collect();
+        let mut answers = vec![Err(RedisFailure::Disconnected); runs.len()];
+        let forgotten = self.run_some(runs, &all, &mut answers, budget).await?;
+        if !forgotten.is_empty() {
+            let mut load = redis::pipe();
+            Digests::load(&mut load);
+            self.pipe::<Vec<Value>>(&load, budget).await?;
+            self.run_some(runs, &forgotten, &mut answers, budget).await?;
+        }
+        Ok(answers)
+    }
+
+    /// Runs those at `places`, and returns the places of those whose script is not loaded.
+    async fn run_some(
+        &self,
+        runs: &[Run],
+        places: &[usize],
+        answers: &mut [Result<Vec<Value>, RedisFailure>],
+        budget: Duration,
+    ) -> Result<Vec<usize>, RedisFailure> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for run in places.iter().filter_map(|place| runs.get(*place)) {
+            pipeline.add_command(run.command(&self.digests));
+        }
+        let results: Vec<RedisResult<Value>> = self.pipe(&pipeline, budget).await?;
+        let mut forgotten = Vec::new();
+        for (place, result) in places.iter().zip(results) {
+            if result.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
+                forgotten.push(*place);
+            }
+            if let Some(answer) = answers.get_mut(*place) {
+                *answer = match result {
+                    Ok(Value::Array(values)) => Ok(values),
+                    Ok(single) => Ok(vec![single]),
+                    Err(error) => Err(refusal(&error)),
+                };
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Runs one script.
+    pub(crate) async fn run_one(
+        &self,
+        run: Run,
+        budget: Duration,
+    ) -> Result<Vec<Value>, RedisFailure> {
+        let mut answers = self.run(&[run], budget).await?;
+        answers.pop().unwrap_or_else(|| Err(garbled()))
+    }
+
+    /// What each shard says of the epoch; `None` for one that says nothing.
+    pub(crate) async fn lives(&self, budget: Duration) -> Result<Vec<Option<Life>>, RedisFailure> {
+        let mut pipeline = redis::pipe();
+        for shard in Shard::all() {
+            pipeline.cmd("HGETALL").arg(shard.epoch());
+        }
+        let answers: Vec<Value> = self.pipe(&pipeline, budget).await?;
+        Ok(answers.iter().map(Life::read).collect())
+    }
+
+    /// The epoch that every shard agrees on, if it belongs to this run of the server.
+    pub(crate) async fn life(&self, budget: Duration) -> Result<Option<Life>, RedisFailure> {
+        let lives = self.lives(budget).await?;
+        let Some(mut life) = lives.first().cloned().flatten() else { return Ok(None) };
+        let same = |one: &Life| one.epoch == life.epoch && one.run_id == self.run_id;
+        if !lives.iter().all(|one| one.as_ref().is_some_and(same)) {
+            return Ok(None);
+        }
+        // The shards were not asked in one instant.
+        life.recovering = lives.iter().flatten().any(|one| one.recovering);
+        Ok(Some(life))
+    }
+
+    pub(crate) async fn pipe<T: redis::FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+        budget: Duration,
+    ) -> Result<T, RedisFailure> {
+        let mut connection = self.connection.clone();
+        in_time(pipeline.query_async(&mut connection), budget).await
+    }
+
+    pub(crate) async fn ask<T: redis::FromRedisValue>(
+        &self,
+        command: &Cmd,
+        budget: Duration,
+    ) -> Result<T, RedisFailure> {
+        let mut connection = self.connection.clone();
+        in_time(command.query_async(&mut connection), budget).await
+    }
+}
+
+/// An answer that no Redis gives.
+pub(crate) fn garbled() -> RedisFailure {
+    RedisFailure::Refused("garbled".to_owned())
+}
+
+/// A field of what `INFO` answers: lines of `name:value`.
+fn field<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
+    let lines = text(info)?;
+    lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
