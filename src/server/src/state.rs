@@ -27,6 +27,11 @@ pub(crate) struct State {
     pub(crate) pepper: Pepper,
 }
 
+/// Where the SQLite database of a plan is, if it has one.
+pub(crate) fn database(plan: &StatePlan) -> PathBuf {
+    plan.dir.join(DATABASE)
+}
+
 /// Opens the state folder of a plan, and makes it and its pepper if they are not there.
 pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
     let folder = &plan.dir;
@@ -37,7 +42,7 @@ pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
         "{} is open to others: chmod 700 it",
         describe()
     );
-    let database = folder.join(DATABASE);
+    let database = database(plan);
     ensure!(
         plan.pepper_file.exists() || !database.exists(),
         "the pepper file {} is gone although there is a database: restore it, no key works without",
