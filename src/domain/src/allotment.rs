@@ -143,6 +143,8 @@ pub struct Allotment {
     purses: BTreeMap<PurseId, Under>,
     /// Until when it may be spent; before the first loan, not at all.
     spend_until: Tick,
+    /// When the pool was asked last.
+    asked: Tick,
 }
 
 impl Allotment {
@@ -155,7 +157,7 @@ impl Allotment {
             free: NanoUsd::ZERO,
             others: Others { lent: NanoUsd::ZERO, spare: NanoUsd::ZERO, silent: Duration::ZERO },
         };
-        Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0) }
+        Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0), asked: Tick(0) }
     }
 
     /// The share of the pool.
@@ -255,6 +257,13 @@ impl Allotment {
                 under.share.owed = under.share.owed.plus(charge);
             }
         }
+    }
+
+    /// When an exchange that is begun now was asked, for the pool: later than the one before it, even
+    /// within a microsecond.
+    pub fn ask(&mut self, now: Tick) -> Tick {
+        self.asked = now.max(Tick(self.asked.0.saturating_add(1)));
+        self.asked
     }
 
     /// What to ask of the pool. `demand` is what calls wait for and `ahead` what is for calls to come, of

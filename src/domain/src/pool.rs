@@ -103,7 +103,8 @@ pub struct Exchange {
     pub funding: Funding,
     /// Which run of an edge.
     pub node: NodeId,
-    /// When it asked, by its own clock: later in each exchange than in the one before it.
+    /// When it asked, by its own clock ([`crate::allotment::Allotment::ask`]): later in each exchange than
+    /// in the one before it.
     pub asked: Tick,
     /// Calls that are over. One that the pool has settled before is settled no more.
     pub settlements: Vec<Settlement>,
@@ -260,12 +261,10 @@ impl Ceiling {
 }
 
 impl Want {
-    /// What of it can be had of a store that has lost its memory: only what calls hold already, until all
-    /// edges have said what that is.
-    #[must_use]
-    pub fn adopting(self) -> Self {
-        let held = self.held().min(self.target);
-        Self { target: held, in_use: held, waiting: NanoUsd::ZERO }
+    /// How much a pool may lend of it at most to an edge that has `had`.
+    fn most(self, had: NanoUsd, adopts: bool) -> NanoUsd {
+        let target = self.target.at_least_zero();
+        if adopts { target.min(self.held().max(had)) } else { target }
     }
 
     /// What calls hold already, or are owed.
@@ -296,6 +295,7 @@ struct Asker {
     node: NodeId,
     asked: Tick,
     deadline: Timestamp,
+    adopts: bool,
 }
 
 impl Pool {
@@ -307,17 +307,38 @@ impl Pool {
         now: Timestamp,
         lease: Duration,
     ) -> (Reply, Vec<Lapsed>) {
+        self.answer(exchange, (now, lease), false)
+    }
+
+    /// The same, of a pool whose store has lost its memory and has not heard of every edge since: nothing is
+    /// lent but what calls hold already.
+    pub fn adopt(
+        &mut self,
+        exchange: &Exchange,
+        now: Timestamp,
+        lease: Duration,
+    ) -> (Reply, Vec<Lapsed>) {
+        self.answer(exchange, (now, lease), true)
+    }
+
+    fn answer(
+        &mut self,
+        exchange: &Exchange,
+        (now, lease): (Timestamp, Duration),
+        adopts: bool,
+    ) -> (Reply, Vec<Lapsed>) {
         let lapsed = self.reclaim(now);
-        let asker = Asker { node: exchange.node, asked: exchange.asked, deadline: now.plus(lease) };
+        let (node, asked, deadline) = (exchange.node, exchange.asked, now.plus(lease));
+        let by = Asker { node, asked, deadline, adopts };
         let mut told = BTreeSet::new();
         let once = exchange.settlements.iter().filter(|one| told.insert(one.record.call));
         let charged = once.map(|one| self.settle(exchange, one)).collect();
         let granted = match exchange.funding {
-            Funding::Prepaid => self.lend(asker, exchange.want),
+            Funding::Prepaid => self.lend(by, exchange.want),
             Funding::Unmetered => Granted::default(),
         };
         let purses = exchange.purses.iter();
-        let purses = purses.map(|wanted| self.lend_of_purse(asker, wanted)).collect();
+        let purses = purses.map(|wanted| self.lend_of_purse(by, wanted)).collect();
         (Reply { granted, purses, charged }, lapsed)
     }
 
@@ -382,7 +403,7 @@ impl Pool {
         let amount = if is_overtaken(loan, asker) {
             had
         } else {
-            let amount = want.target.at_least_zero().min(had.plus(self.free));
+            let amount = want.most(had, asker.adopts).min(had.plus(self.free));
             self.free = self.free.plus(had).minus(amount);
             note(&mut self.loans, asker, (amount, want.in_use));
             amount
@@ -402,7 +423,7 @@ impl Pool {
             let over = purse.over(wanted.limit);
             let kept = had.minus(over).max(had.min(wanted.want.held()));
             let most = kept.plus(purse.free(wanted.limit));
-            let amount = wanted.want.target.at_least_zero().min(most);
+            let amount = wanted.want.most(had, asker.adopts).min(most);
             note(&mut purse.loans, asker, (amount, wanted.want.in_use));
             amount
         };
@@ -426,7 +447,7 @@ fn lower(loans: &mut BTreeMap<NodeId, Loan>, node: NodeId, by: NanoUsd) {
 
 /// Writes a loan down; one of nothing is none.
 fn note(loans: &mut BTreeMap<NodeId, Loan>, asker: Asker, (amount, in_use): (NanoUsd, NanoUsd)) {
-    let Asker { node, asked, deadline } = asker;
+    let Asker { node, asked, deadline, .. } = asker;
     if amount == NanoUsd::ZERO {
         loans.remove(&node);
     } else {

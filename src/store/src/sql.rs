@@ -25,7 +25,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlStr};
+use sqlx::{ConnectOptions, Connection, SqlStr};
 
 use self::statement::{On, Transaction};
 use self::version::version_of;
@@ -110,8 +110,7 @@ impl Database {
             .application_name("tokenroute");
         let version = version_of(&options).await?;
         if version.present != Some(version.wanted) {
-            let mut connection = options.connect().await?;
-            migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
+            migrate_shared(&options).await?;
         }
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_MAX)
@@ -119,6 +118,23 @@ impl Database {
             .connect_with(options.options([("lock_timeout", BUSY_WAIT.as_millis().to_string())]))
             .await?;
         Ok(Self(Kind::Postgres(pool)))
+    }
+
+    /// Brings the schema up to date, which opening and connecting do as well, and says its version.
+    pub async fn migrate(&self) -> Result<i64, Error> {
+        let all = match &self.0 {
+            Kind::Sqlite { writers, .. } => {
+                let mut migration = writers.begin_with("BEGIN IMMEDIATE").await?;
+                migrator(SQLITE).run_direct(None, &mut *migration, false).await?;
+                migration.commit().await?;
+                SQLITE
+            }
+            Kind::Postgres(pool) => {
+                migrate_shared(&pool.connect_options()).await?;
+                POSTGRES
+            }
+        };
+        Ok(all.last().map_or(0, |(version, ..)| *version))
     }
 
     /// Closes every connection once it is idle; later requests are answered with `Unavailable`.
@@ -169,6 +185,16 @@ impl Database {
 /// The library's words could repeat the address, and with it the password.
 fn unreadable_address(_: sqlx::Error) -> Error {
     Error::Corrupt("its address cannot be read".to_owned())
+}
+
+/// Migrates over a connection of its own, which waits while another process does so.
+async fn migrate_shared(options: &PgConnectOptions) -> Result<(), Error> {
+    // However long the other one takes: the pool's connections are less patient.
+    let options = options.clone().options([("lock_timeout", "0")]);
+    let mut connection = options.connect().await?;
+    migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 fn migrator(migrations: &'static Migrations) -> Migrator {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
+use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Price;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, OnDisconnect, Probe, ProviderSettings, Settings,
@@ -186,6 +187,7 @@ impl Plan {
             catalog: self.catalog.clone(),
             providers: providers.collect(),
             limits: self.limits,
+            tiers: Tiers::default(),
         }
     }
 

@@ -291,8 +291,8 @@ const COLUMNS: [&str; 30] = [
 /// batch goes in few; what is left over goes in smaller ones.
 const ROWS: [usize; 3] = [64, 8, 1];
 
-/// The statements for [`ROWS`], by whether they are those of PostgreSQL and whether they say what was new. They
-/// are put together of constants alone, once.
+/// The statements for [`ROWS`], by whether they are those of PostgreSQL and whether they say what was new.
+/// They are put together of constants alone, once.
 static INSERTS: LazyLock<[[[&'static str; ROWS.len()]; 2]; 2]> = LazyLock::new(|| {
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     [false, true].map(|postgres| {

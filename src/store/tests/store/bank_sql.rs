@@ -8,7 +8,7 @@ use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::{
-    Exchange, Period, Pool, Purse, PurseId, PurseWant, Settlement, Want,
+    Exchange, Period, Pool, Purse, PurseId, PurseWant, Reply, Settlement, Want,
 };
 use tokenroute_domain::record::Record;
 use tokenroute_domain::time::{Tick, Timestamp};
@@ -39,6 +39,17 @@ fn want(account: AccountId, node: NodeId, target: i64, in_use: i64) -> Exchange 
         want: Want { target: NanoUsd(target), in_use: NanoUsd(in_use), waiting: NanoUsd::ZERO },
         purses: Vec::new(),
     }
+}
+
+/// Exchanges again while the database is only busy; the reply to the first.
+async fn insist(bank: &SqlBank, told: &[Exchange]) -> Reply {
+    for _try in 0..100 {
+        match bank.exchange(told, T0).await.remove(0) {
+            Ok(reply) => return reply,
+            Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
+        }
+    }
+    unreachable!("the database is busy for ever");
 }
 
 async fn what_is_settled_is_in_the_ledger(fresh: &impl Fresh) {
@@ -152,20 +163,15 @@ async fn edges_at_the_same_time_never_have_more_than_there_is(fresh: &impl Fresh
                 let charge = loan.min(25);
                 let mut told = want(account(), node(edge), 40, 0);
                 told.settlements.push(settlement(account(), number, charge, charge));
-                let reply = loop {
-                    let both = [told.clone(), want(other_account(), node(edge), 1, 0)];
-                    match bank.exchange(&both, T0).await.remove(0) {
-                        Ok(reply) => break reply,
-                        Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
-                    }
-                };
+                let both = [told, want(other_account(), node(edge), 1, 0)];
+                let reply = insist(&bank, &both).await;
                 assert!(reply.charged.len() <= 1);
                 charged += reply.charged.iter().map(|one| one.charge.0).sum::<i64>();
                 assert!(reply.granted.free >= NanoUsd::ZERO);
                 loan = reply.granted.loan.0;
             }
             let gone = want(account(), node(edge), 0, 0);
-            while bank.exchange(std::slice::from_ref(&gone), T0).await.remove(0).is_err() {}
+            insist(&bank, std::slice::from_ref(&gone)).await;
             charged
         }));
     }
@@ -192,7 +198,7 @@ async fn an_exchange_that_broke_off_is_repeated(fresh: &impl Fresh) {
         let broke_off = dropped_after(polls, bank.exchange(&told, T0)).await.is_none();
         died += usize::from(broke_off);
         if broke_off {
-            while bank.exchange(&told, T0).await.remove(0).is_err() {}
+            insist(&bank, &told).await;
         }
     }
     assert!(died > 5, "{died} died");
@@ -287,12 +293,7 @@ impl Model {
     }
 
     /// What the pure rules answer, once what was settled before is left out.
-    fn reply(
-        &mut self,
-        number: usize,
-        told: &Exchange,
-        now: Timestamp,
-    ) -> tokenroute_domain::pool::Reply {
+    fn reply(&mut self, number: usize, told: &Exchange, now: Timestamp) -> Reply {
         let mut told = told.clone();
         told.settlements.retain(|one| self.settled.insert(one.record.call));
         self.pools[number].exchange(&told, now, LEASE).0

@@ -17,6 +17,8 @@ const SET_UP: Duration = Duration::from_mins(2);
 /// that ends; then nothing is left of it. As root it runs as somebody else, which the server insists on.
 const SCRIPT: &str = r#"
 set -eu
+# What stops the tests must not stop the tidying up after them.
+trap '' HUP INT TERM
 folder=$1
 PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)"
 bin=$(dirname "$(readlink -f "$(command -v postgres)")")
