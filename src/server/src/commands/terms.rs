@@ -146,16 +146,17 @@ pub(super) fn as_json(terms: &Terms, spent: &[NanoUsd]) -> Value {
             "spent_usd": spent.to_string(),
         })
     };
-    let names = |names: &Option<Vec<Arc<str>>>| {
-        names.as_ref().map(|names| names.iter().map(|name| &**name).collect::<Vec<_>>())
-    };
     json!({
         "ceilings": terms.ceilings.iter().zip(spent).map(ceiling).collect::<Vec<_>>(),
-        "models": names(&terms.models),
-        "providers": names(&terms.providers),
+        "models": terms.models.as_deref().map(texts),
+        "providers": terms.providers.as_deref().map(texts),
         "tier": terms.tier.as_deref(),
         "limits": limits_as_json(terms.limits),
     })
+}
+
+fn texts(names: &[Arc<str>]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
 }
 
 /// Limits as JSON; what is left open is `null`.

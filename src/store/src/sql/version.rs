@@ -36,10 +36,8 @@ impl Database {
         let mut connection = options.connect().await?;
         let kept =
             sql(IS_KEPT_IN_SQLITE).fetch_optional(On::Sqlite(&mut connection)).await?.is_some();
-        let row = match kept {
-            true => Some(sql(LAST).fetch_one(On::Sqlite(&mut connection)).await?),
-            false => None,
-        };
+        let row =
+            if kept { Some(sql(LAST).fetch_one(On::Sqlite(&mut connection)).await?) } else { None };
         connection.close().await?;
         Ok(SchemaVersion { present: version(row.as_ref())?, wanted })
     }

@@ -134,7 +134,8 @@ fn no_more_is_taken_out_than_is_free() {
     open_account(&state, "acme", "10");
     let account = account_id(&state, "acme");
     with_database(&state, async |database| {
-        let want = Want { target: NanoUsd(4_000_000_000), in_use: NanoUsd::ZERO };
+        let want =
+            Want { target: NanoUsd(4_000_000_000), in_use: NanoUsd::ZERO, waiting: NanoUsd::ZERO };
         let exchange = Exchange {
             account,
             funding: Funding::Prepaid,
