@@ -62,18 +62,21 @@ units:
 	cargo test --quiet --workspace
 
 .PHONY: e2e
-e2e: ## The end-to-end tests: real binary, real clients, real Redis
+e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreSQL
 	@$(TOOLS)
 	echo "== end to end"
 	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
 .PHONY: soak
-soak: ## The tests of faults at an operator's own pace: no duration is divided by ten
+soak: ## The tests of faults at an operator's own pace, no duration divided by ten, and 1,000 kills under the auditor's eyes
 	@$(TOOLS)
 	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	TOKENROUTE_TEST_SCALE=1 python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) \
-		tests/e2e/test_failover*.py tests/e2e/test_recovery.py tests/e2e/test_drain.py tests/e2e/test_upgrade.py
+		tests/e2e/test_failover*.py tests/e2e/test_recovery.py tests/e2e/test_drain.py tests/e2e/test_upgrade.py \
+		tests/e2e/test_money_stores.py
+	TOKENROUTE_KILLS=1000 python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) \
+		tests/e2e/test_money_crash.py
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_SECONDS (600)
@@ -94,6 +97,12 @@ loadtest: ## The table: CPU and latency beside nginx, HAProxy and bare Pingora (
 	@tests/packages.sh cmake nginx haproxy
 	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
 	loadtest/table.py
+
+.PHONY: loadtest-money
+loadtest-money: ## What a paid call costs beside an unpaid one, on one node and with Redis (about 2 minutes)
+	@tests/packages.sh cmake redis-server postgres
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/table.py --money
 
 .PHONY: clean
 clean: ## Remove what was built and installed here; the state folder stays

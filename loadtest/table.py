@@ -374,6 +374,8 @@ def read_options():
     parser.add_argument("--proxy-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
     parser.add_argument("--json", help="a file for the driver's whole reports")
+    parser.add_argument("--money", action="store_true",
+                        help="what a paid call costs beside an unpaid one, instead")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.warmup = 1, 2.0, 0.5
@@ -396,7 +398,13 @@ def main():
         sys.exit(f"table.py: this process may use cores {sorted(cores)} only")
     with tempfile.TemporaryDirectory(prefix="tokenroute-load-") as folder:
         try:
-            run(options, pathlib.Path(folder))
+            if options.money:
+                # It needs more of the system, which the table does not.
+                import money
+
+                money.run(options, pathlib.Path(folder))
+            else:
+                run(options, pathlib.Path(folder))
         except Failed as failure:
             sys.exit(f"table.py: {failure}")
 

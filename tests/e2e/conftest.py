@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from harness import ports
+from harness.edge import Fleet
 from harness.gateway import CREDENTIAL, Gateway
+from harness.postgres import Postgres
 from harness.provider import Provider
 from harness.redis import Redis
 
@@ -112,3 +114,51 @@ def redis(folder):
     running = Redis(folder)
     yield running
     running.process.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """The PostgreSQL of the test process, for tests that leave it running."""
+    running = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_postgres(folder):
+    """A PostgreSQL of the test's own, to be broken."""
+    running = Postgres(folder)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def durable_redis(folder):
+    """A Redis of the test's own that keeps what it was told."""
+    running = Redis(folder, durable=True)
+    yield running
+    running.process.stop()
+
+
+@pytest.fixture
+def truth(folder):
+    """A provider of the test's own that writes down what it serves, and the file."""
+    path = folder / "truth.jsonl"
+    running = Provider(folder, ports.free(), key=CREDENTIAL, truth=path)
+    yield running, path
+    running.process.stop()
+
+
+@pytest.fixture
+def fleet(folder, provider):
+    """Starts nodes that share books, and stops them at the test's end."""
+    running = []
+
+    def start(**parts):
+        parts = {"provider": provider} | parts
+        running.append(Fleet(folder / f"fleet-{len(running)}", **parts))
+        return running[-1].start()
+
+    yield start
+    for one in running:
+        one.stop()

@@ -6,6 +6,8 @@ use crate::{schema, tokens};
 
 /// Most choices in one answer.
 const CHOICES_MAX: u64 = 8;
+/// What a word begins with that names a request.
+const MARK: &str = "mark-";
 
 /// A model endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) struct Ask {
     pub(crate) model: String,
     /// What an echo says.
     pub(crate) text: String,
+    /// The caller's own name for the request: the first word of the prompt that begins with [`MARK`].
+    pub(crate) mark: Option<String>,
     pub(crate) prompt_tokens: u64,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
@@ -67,18 +71,20 @@ impl Ask {
         let model = model.ok_or("you must provide a model parameter")?.to_owned();
         let stream_options = body.get("stream_options").filter(|value| !value.is_null());
         let flag = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
-        let (mut text, prompt_tokens, tool) = match endpoint {
+        let (mut text, prompt_tokens, mark, tool) = match endpoint {
             Endpoint::Chat => {
                 let messages = body.get("messages").and_then(Value::as_array);
                 let messages = messages.ok_or("Missing required parameter: 'messages'.")?;
                 let text = last_text(messages);
-                let counts = messages.iter().map(|message| tokens::count(&text_of(message)));
-                (text, counts.sum::<u64>(), pick_tool(body, messages))
+                let texts = messages.iter().map(text_of).collect::<Vec<_>>();
+                let count = texts.iter().map(|text| tokens::count(text)).sum::<u64>();
+                let mark = texts.iter().find_map(|text| mark_of(text));
+                (text, count, mark, pick_tool(body, messages))
             }
             Endpoint::Completions | Endpoint::Embeddings => {
                 let prompt = body.get("prompt").map(prompt_text).unwrap_or_default();
-                let count = tokens::count(&prompt);
-                (prompt, count, None)
+                let (count, mark) = (tokens::count(&prompt), mark_of(&prompt));
+                (prompt, count, mark, None)
             }
         };
         if let Some(json) = body.get("response_format").and_then(|form| shape(form, &text)) {
@@ -89,6 +95,7 @@ impl Ask {
             endpoint,
             model,
             text,
+            mark,
             prompt_tokens,
             stream: flag(body.get("stream")),
             include_usage: flag(stream_options.and_then(|options| options.get("include_usage"))),
@@ -99,6 +106,10 @@ impl Ask {
             opening: opening(body),
         })
     }
+}
+
+fn mark_of(text: &str) -> Option<String> {
+    text.split_whitespace().find(|word| word.starts_with(MARK)).map(str::to_owned)
 }
 
 /// The last message, if it is the assistant's.

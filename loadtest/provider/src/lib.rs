@@ -53,7 +53,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub struct Options {
     /// The only bearer credential that is accepted; any is when this is `None`.
     pub expect_key: Option<String>,
-    /// A file that gets one JSON line for each exchange that ended.
+    /// A file that gets JSON lines: one when a request arrives, one before each piece of its answer is sent,
+    /// one when the exchange has ended.
     pub truth: Option<PathBuf>,
     /// A folder of recorded streams, `NAME.sse`, for `replay-NAME` and `said-NAME`.
     pub recorded: Option<PathBuf>,

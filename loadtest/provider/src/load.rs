@@ -106,7 +106,7 @@ pub(crate) async fn serve(
         seen.prompt_tokens = PROMPT_TOKENS;
         seen.model = Some(name.to_owned());
         seen.end = if sent.is_ok() { "finished" } else { "client_closed" };
-        state.tell(&seen);
+        state.tell(|| seen.to_end(None));
     }
     sent
 }

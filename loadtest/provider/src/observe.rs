@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) model: Option<String>,
+    /// The caller's own name for the request: a word of its prompt.
+    pub(crate) mark: Option<String>,
     pub(crate) body_bytes: usize,
     pub(crate) body_fnv64: u64,
     pub(crate) body_complete: bool,
@@ -65,15 +67,33 @@ impl Seen {
         })
     }
 
-    /// The line of the truth file.
-    pub(crate) fn to_truth(&self) -> String {
+    /// The truth file's line of a request that is about to be answered.
+    pub(crate) fn to_begin(&self, id: u64, stream: bool) -> String {
+        let line = json!({
+            "event": "begin",
+            "id": id,
+            "at_us": self.at_us,
+            "model": self.model,
+            "mark": self.mark,
+            "stream": stream,
+            "prompt_tokens": self.prompt_tokens,
+        });
+        format!("{line}\n")
+    }
+
+    /// The truth file's line of an exchange that ended; `id` is its number, if it is in the log.
+    pub(crate) fn to_end(&self, id: Option<u64>) -> String {
         let named = |name: &str| {
             let field = self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
             field.map(|(_, value)| value.clone())
         };
         let line = json!({
+            "event": "end",
+            "id": id,
             "at_us": self.at_us,
+            "ended_us": self.at_us.saturating_add(self.end_after_us),
             "model": self.model,
+            "mark": self.mark,
             "request_id": named("x-request-id"),
             "idempotency_key": named("idempotency-key"),
             "status": self.status,
@@ -84,6 +104,14 @@ impl Seen {
         });
         format!("{line}\n")
     }
+}
+
+/// The truth file's line of a piece that is about to be sent, written before it: what a client has is never
+/// more than the last of these says. `tokens` are all of the answer up to its end.
+pub(crate) fn to_sending(id: u64, at_us: u64, tokens: u64) -> String {
+    format!(
+        "{{\"event\":\"sending\",\"id\":{id},\"at_us\":{at_us},\"completion_tokens\":{tokens}}}\n"
+    )
 }
 
 /// The log.

@@ -17,7 +17,7 @@ use crate::script::{AfterDone, Answer, Ending, Fault, Script};
 use crate::state::State;
 use crate::stream::{self, Event};
 use crate::wire::{Gone, Wire};
-use crate::{embeddings, faults, monotonic_ns};
+use crate::{embeddings, faults, monotonic_ns, observe};
 
 /// What a JSON answer that is written slowly is written in, and the wait between.
 const SLOW_PART_BYTES: usize = 16;
@@ -76,7 +76,7 @@ impl<'a> Exchange<'a> {
             seen.end_after_us = now_us.saturating_sub(seen.at_us);
             seen.bytes_sent = bytes;
         });
-        self.state.tell(&self.seen);
+        self.state.tell(|| self.seen.to_end(Some(self.id)));
     }
 
     /// Ends the exchange with its last bytes. The log is written before the client can have them, so that a
@@ -108,7 +108,11 @@ impl<'a> Exchange<'a> {
         ask: &Ask,
         body: &Value,
     ) -> Result<Next, Gone> {
-        self.note(|seen| seen.prompt_tokens = ask.prompt_tokens);
+        self.note(|seen| {
+            seen.prompt_tokens = ask.prompt_tokens;
+            seen.mark.clone_from(&ask.mark);
+        });
+        self.state.tell(|| self.seen.to_begin(self.id, ask.stream));
         let played = self.play(script, ask, body).await;
         if played.is_err() && self.seen.end == "open" {
             self.end("client_closed");
@@ -218,6 +222,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn play_json(&mut self, script: &Script, text: &str, tokens: u64) -> Result<Next, Gone> {
+        self.tell_sending(tokens);
         self.note(|seen| {
             seen.status = 200;
             seen.tokens_sent = tokens;
@@ -324,6 +329,9 @@ impl<'a> Exchange<'a> {
                 due = due.checked_add(script.pace).unwrap_or(due);
                 self.wire.pause_until(due).await?;
             }
+            if event.tokens > 0 {
+                self.tell_sending(event.tokens);
+            }
             let Some(left) = room.checked_sub(event.bytes.len()) else {
                 let part = event.bytes.get(..room).unwrap_or_default();
                 self.put(script, &mut frame, part, &mut out).await?;
@@ -369,6 +377,12 @@ impl<'a> Exchange<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Writes down that so many more tokens are about to be sent.
+    fn tell_sending(&self, more: u64) {
+        let tokens = self.seen.tokens_sent.saturating_add(more);
+        self.state.tell(|| observe::to_sending(self.id, monotonic_ns() / 1_000, tokens));
     }
 
     /// Counts an event that was sent.

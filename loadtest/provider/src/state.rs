@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::observe::{Log, Seen};
+use crate::observe::Log;
 use crate::recorded::{self, Recording};
 use crate::{Options, load};
 
@@ -126,11 +126,11 @@ impl State {
         self.truth.is_some()
     }
 
-    /// Adds a line to the truth file, if there is one.
-    pub(crate) fn tell(&self, seen: &Seen) {
+    /// Adds a line to the truth file, if there is one. It is the kernel's on return, whoever is killed.
+    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
         let Some(truth) = &self.truth else { return };
         // One write a line: lines of several exchanges stay whole. A full disk must not stop the fake.
-        drop(lock(truth).write_all(seen.to_truth().as_bytes()));
+        drop(lock(truth).write_all(line().as_bytes()));
     }
 }
 

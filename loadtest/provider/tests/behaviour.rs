@@ -618,35 +618,53 @@ async fn an_answer_diverges_where_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn the_truth_file_has_a_line_for_each_exchange() {
+async fn the_truth_file_tells_of_each_exchange_before_its_client_can_know() {
     let path = std::env::temp_dir().join(format!("provider-truth-{}.jsonl", std::process::id()));
     let options = Options { truth: Some(path.clone()), ..Options::default() };
     let provider = Provider::start(options).await;
-    provider.chat("echo", json!({})).await;
+    let of = |lines: &[Value], event: &str| {
+        let found = lines.iter().filter(|line| line["event"] == event);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let messages = json!([{ "role": "user", "content": "Say mark-one please" }]);
+    provider.chat("echo", json!({ "messages": messages })).await;
     provider.chat("cut-after-3", json!({ "stream": true })).await;
     provider.chat("load-json-600", json!({})).await;
-    let text = tokio::time::timeout(PATIENCE, async {
+    let lines = tokio::time::timeout(PATIENCE, async {
         loop {
             let text = std::fs::read_to_string(&path).unwrap();
-            if text.lines().count() == 3 {
-                return text;
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let lines = lines.collect::<Vec<_>>();
+            if of(&lines, "end").len() == 3 {
+                return lines;
             }
             tokio::task::yield_now().await;
         }
     })
     .await;
     std::fs::remove_file(&path).unwrap();
-    let lines = text.unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let told = lines.map(|line| (line["model"].clone(), line["completion_tokens"].clone()));
+    let lines = lines.unwrap();
+    let told = of(&lines, "end");
+    let told = told.iter().map(|line| (&line["model"], &line["completion_tokens"], &line["end"]));
     assert_eq!(
         told.collect::<Vec<_>>(),
         [
-            (json!("echo"), json!(3)),
-            (json!("cut-after-3"), json!(2)),
-            (json!("load-json-600"), json!(20))
+            (&json!("echo"), &json!(3), &json!("finished")),
+            (&json!("cut-after-3"), &json!(2), &json!("reset")),
+            (&json!("load-json-600"), &json!(20), &json!("finished"))
         ]
     );
+    let begun = of(&lines, "begin");
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    assert_eq!((&begun[0]["mark"], &begun[0]["prompt_tokens"]), (&json!("mark-one"), &json!(3)));
+    assert_eq!((&begun[1]["mark"], &begun[1]["stream"]), (&json!(null), &json!(true)));
+    // A piece is told before it is sent: of an answer to read at once, all of it; of a stream, each.
+    let sending = of(&lines, "sending");
+    let tokens = |index: usize| {
+        let of_it = sending.iter().filter(|line| line["id"] == begun[index]["id"]);
+        of_it.map(|line| line["completion_tokens"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((tokens(0), tokens(1)), (vec![3], vec![1, 2]));
 }
 
 #[tokio::test]

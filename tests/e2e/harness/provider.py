@@ -34,13 +34,14 @@ def count_tokens(text):
 class Provider:
     """A running `provider`."""
 
-    def __init__(self, folder, port, name="provider", key=None):
+    def __init__(self, folder, port, name="provider", key=None, truth=None):
         self.port = port
         self.key = key
         self.address = ("127.0.0.1", port)
         command = [programs.find("provider"), "--listen", f"127.0.0.1:{port}"]
         command += ["--recorded", RECORDED]
         command += ["--expect-key", key] if key else []
+        command += ["--truth", truth] if truth else []
         self.process = Process(name, command, folder)
         self.process.await_ready(lambda: "listening on" in self.process.out(), "the provider listens")
 

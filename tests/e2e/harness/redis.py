@@ -1,24 +1,58 @@
 """A real Redis of the test's own."""
 
+import collections
+import contextlib
 import signal
 import socket
+import threading
 
 from harness import ports, programs
 from harness.process import Process
 
 
-class Redis:
-    """A running `redis-server` without persistence."""
+class Monitor:
+    """Counts the commands that clients send, by name, until it is stopped. What scripts do inside is no round trip and
+    is not counted, though INFO's own statistics would."""
 
-    def __init__(self, folder, name="redis"):
+    def __init__(self, port):
+        self.counts = collections.Counter()
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.connection.sendall(b"*1\r\n$7\r\nMONITOR\r\n")
+        self.file = self.connection.makefile("rb")
+        assert self.file.readline() == b"+OK\r\n"
+        self.thread = threading.Thread(target=self._count, daemon=True)
+        self.thread.start()
+
+    def _count(self):
+        # +1339518083.107412 [0 127.0.0.1:60866] "keys" "*"
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.file:
+                where, _, rest = line.partition(b"] ")
+                if not where.endswith(b" lua"):
+                    self.counts[rest.split(b'"')[1].decode().lower()] += 1
+
+    def stop(self):
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+        self.connection.close()
+        return self.counts
+
+
+class Redis:
+    """A running `redis-server`. A durable one writes what it is told to a file, synced each second, as the hot store of
+    money is to be run; another forgets all when it ends."""
+
+    def __init__(self, folder, name="redis", durable=False):
         self.folder = folder
+        self.durable = durable
         self.name = name
         self.port = ports.free()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
-        options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", self.port]
+        options = ["--save", "", "--appendonly", "yes" if self.durable else "no", "--appendfsync", "everysec"]
+        options += ["--appenddirname", f"{self.name}-log", "--bind", "127.0.0.1", "--port", self.port]
         command = [programs.find_on_path("redis-server"), *options, "--dir", self.folder]
         self.process = Process(self.name, command, self.folder)
         self.process.await_ready(lambda: self.ask("PING") == b"+PONG", "Redis answers")
@@ -32,6 +66,9 @@ class Redis:
                 return connection.makefile("rb").readline().strip()
         except OSError:
             return b""
+
+    def monitor(self):
+        return Monitor(self.port)
 
     def freeze(self):
         """Connections stay open and nothing is answered."""

@@ -148,7 +148,7 @@ impl Stores {
 
 /// The database of the plan, with its schema up to date.
 pub(crate) async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
-    let opened = match &plan.database {
+    let opened = match &plan.state.database {
         DatabasePlan::Sqlite => Database::open(&state.database).await,
         DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
     };
