@@ -138,13 +138,15 @@ async fn lacking(
 ) -> Result<String, tokenroute_store::Error> {
     let pool = SqlBank::new(database.clone(), Duration::ZERO).pool(account.id, &[]).await?;
     let lent = pool.loans.values().map(|loan| loan.amount).fold(NanoUsd::ZERO, NanoUsd::plus);
-    let mut why = format!("\"{}\" has {} USD that is free", account.name, pool.free);
-    if lent > NanoUsd::ZERO {
-        why.push_str(&format!(
-            "; {lent} USD more is lent to edges, which give back what they do not use within seconds"
-        ));
-    }
-    Ok(why)
+    let free = format!("\"{}\" has {} USD that is free", account.name, pool.free);
+    Ok(if lent == NanoUsd::ZERO {
+        free
+    } else {
+        format!(
+            "{free}; {lent} USD more is lent to edges, which give back what they do not use \
+             within seconds"
+        )
+    })
 }
 
 /// Reads an amount that can be moved.

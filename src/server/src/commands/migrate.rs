@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use secrecy::ExposeSecret;
 use tokenroute_store::{Database, SchemaVersion};
 
-use super::{End, Terminal, in_runtime, open_database};
+use super::{End, Terminal, in_runtime};
 use crate::config::{DatabasePlan, StatePlan};
 use crate::state;
 
@@ -34,7 +34,7 @@ async fn bring(plan: &StatePlan, terminal: &mut Terminal<'_>) -> anyhow::Result<
         terminal.tell(words(before, false));
         return Ok(End::Unable);
     }
-    open_database(plan).await?.close().await;
+    state::open_database(plan).await?.close().await;
     Ok(terminal.say(words(before, true)))
 }
 

@@ -24,14 +24,13 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, RedisCache};
 
 use self::line::{KeysCommand, StoredCommand};
-use crate::config::{self, DatabasePlan, Environment, Problem, StatePlan};
+use crate::config::{self, Environment, Problem, StatePlan};
 use crate::{run, state};
 
 pub(crate) use self::line::Command;
@@ -234,17 +233,8 @@ fn in_runtime<'t>(
 async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
     let state = state::open(plan)?;
     let redis = plan.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
-    let database = open_database(plan).await?;
+    let database = state::open_database(plan).await?;
     Ok(Stores { database, redis: redis.transpose()?, pepper: state.pepper })
-}
-
-/// The database of a plan, with its schema up to date.
-pub(crate) async fn open_database(plan: &StatePlan) -> anyhow::Result<Database> {
-    let opened = match &plan.database {
-        DatabasePlan::Sqlite => Database::open(&state::database(plan)).await,
-        DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
-    };
-    opened.context("the database cannot be opened")
 }
 
 async fn manage(

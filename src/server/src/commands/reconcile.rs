@@ -40,10 +40,7 @@ pub(super) async fn check(
         return if json { End::Done } else { terminal.say("nothing found: the books are right") };
     }
     let lines = found.iter().map(|one| if json { as_json(one) } else { as_text(one) });
-    match terminal.say_all(lines) {
-        End::Done => End::Mistaken,
-        end => end,
-    }
+    if terminal.say_all(lines) == End::Done { End::Mistaken } else { End::Unable }
 }
 
 /// `reconcile --open`: what was found before and still stands.
@@ -60,10 +57,8 @@ pub(super) async fn show_open(database: &Database, json: bool, terminal: &mut Te
             format!("{}, seen from {first} to {last}", as_text(&one.finding))
         }
     };
-    match terminal.say_all(open.iter().map(line)) {
-        End::Done if !open.is_empty() => End::Mistaken,
-        end => end,
-    }
+    let end = terminal.say_all(open.iter().map(line));
+    if end == End::Done && !open.is_empty() { End::Mistaken } else { end }
 }
 
 fn as_text(found: &Finding) -> String {

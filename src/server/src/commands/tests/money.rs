@@ -215,8 +215,8 @@ fn usage_is_told_by_account_and_key() {
     done(&state, &["keys", "create", "--name", "late", "--account", "acme"]);
     let keys = json_lines(&done(&state, &["keys", "list", "--json"]));
     let key = |place: usize| KeyId::parse(keys[place]["id"].as_str().unwrap());
-    let account = Some(account_id(&state, "acme"));
-    let of = |number, key| Record { account, key, charge: NanoUsd::ZERO, ..record(number) };
+    let account = account_id(&state, "acme");
+    let of = |number, key| Record { account: Some(account), key, ..record(number) };
     let cut = Record { outcome: Outcome::Cut, ..of(3, key(0)) };
     let month = Duration::from_hours(24 * 31).as_secs();
     let old = Timestamp(NOW.micros() - month * 1_000_000);
@@ -226,7 +226,7 @@ fn usage_is_told_by_account_and_key() {
     let lines = json_lines(&done(&state, &["usage", "--json", "--account", "acme"]));
     assert_eq!(lines.len(), 2);
     let wanted = serde_json::json!({
-        "account": "acme", "account_id": account.unwrap().to_string(),
+        "account": "acme", "account_id": account.to_string(),
         "key": "ci", "key_id": keys[0]["id"], "calls": 1, "unanswered": 1,
         "input_tokens": 14, "output_tokens": 4,
         "cost_usd": "0.000003", "charge_usd": "0.00", "house_cost_usd": "0.00",
