@@ -7,9 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
+use tokenroute_store::Database;
 
-use crate::config::StatePlan;
+use crate::config::{DatabasePlan, StatePlan};
 
 /// Name of the database in the state folder.
 const DATABASE: &str = "tokenroute.db";
@@ -27,6 +29,20 @@ pub(crate) struct State {
     pub(crate) pepper: Pepper,
 }
 
+/// Where the SQLite database of a plan is, if it has one.
+pub(crate) fn database(plan: &StatePlan) -> PathBuf {
+    plan.dir.join(DATABASE)
+}
+
+/// The database of a plan, with its schema up to date. Of SQLite, the state folder is there already.
+pub(crate) async fn open_database(plan: &StatePlan) -> anyhow::Result<Database> {
+    let opened = match &plan.database {
+        DatabasePlan::Sqlite => Database::open(&database(plan)).await,
+        DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
+    };
+    opened.context("the database cannot be opened")
+}
+
 /// Opens the state folder of a plan, and makes it and its pepper if they are not there.
 pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
     let folder = &plan.dir;
@@ -37,7 +53,7 @@ pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
         "{} is open to others: chmod 700 it",
         describe()
     );
-    let database = folder.join(DATABASE);
+    let database = database(plan);
     ensure!(
         plan.pepper_file.exists() || !database.exists(),
         "the pepper file {} is gone although there is a database: restore it, no key works without",

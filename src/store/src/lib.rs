@@ -38,4 +38,5 @@ pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
 pub use sql::usage::UsageRow;
+pub use sql::version::SchemaVersion;
 pub use target_hints::TargetHints;

@@ -11,6 +11,7 @@ pub(crate) mod reconcile;
 pub(crate) mod records;
 pub(crate) mod statement;
 pub(crate) mod usage;
+pub(crate) mod version;
 
 use std::borrow::Cow;
 use std::fs;
@@ -26,7 +27,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlStr};
 
-use self::statement::{On, Transaction, sql};
+use self::statement::{On, Transaction};
+use self::version::version_of;
 use crate::Error;
 
 /// Connections that read at the same time: one for each look-up of the directory, and some for the
@@ -103,11 +105,11 @@ impl Database {
     /// Connects to the PostgreSQL database at `url` (`postgres://…`) and migrates it if its schema is
     /// older. Any number of processes may do so at the same time. A newer program's schema is refused.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        // The library's words could repeat the address, and with it the password.
         let options = PgConnectOptions::from_str(url)
-            .map_err(|_error| Error::Corrupt("its address cannot be read".to_owned()))?
+            .map_err(unreadable_address)?
             .application_name("tokenroute");
-        if !is_migrated(&options).await? {
+        let version = version_of(&options).await?;
+        if version.present != Some(version.wanted) {
             migrate_shared(&options).await?;
         }
         let pool = PgPoolOptions::new()
@@ -180,6 +182,11 @@ impl Database {
     }
 }
 
+/// The library's words could repeat the address, and with it the password.
+fn unreadable_address(_: sqlx::Error) -> Error {
+    Error::Corrupt("its address cannot be read".to_owned())
+}
+
 /// Migrates over a connection of its own, which waits while another process does so.
 async fn migrate_shared(options: &PgConnectOptions) -> Result<(), Error> {
     // However long the other one takes: the pool's connections are less patient.
@@ -188,24 +195,6 @@ async fn migrate_shared(options: &PgConnectOptions) -> Result<(), Error> {
     migrator(POSTGRES).run_direct(None, &mut connection, false).await?;
     connection.close().await?;
     Ok(())
-}
-
-/// Whether the schema is this program's, seen without a right to change anything.
-async fn is_migrated(options: &PgConnectOptions) -> Result<bool, Error> {
-    let mut connection = options.connect().await?;
-    let row = sql("SELECT to_regclass('_sqlx_migrations')::TEXT AS name")
-        .fetch_one(On::Postgres(&mut connection))
-        .await?;
-    if row.text_if_any("name")?.is_none() {
-        return Ok(false);
-    }
-    let row =
-        sql("SELECT COALESCE(max(version), 0) AS version FROM _sqlx_migrations WHERE success")
-            .fetch_one(On::Postgres(&mut connection))
-            .await?;
-    Ok(POSTGRES
-        .last()
-        .is_some_and(|(version, ..)| row.int("version").is_ok_and(|is| is == *version)))
 }
 
 fn migrator(migrations: &'static Migrations) -> Migrator {

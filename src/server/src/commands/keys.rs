@@ -5,22 +5,20 @@ use std::time::Duration;
 use serde_json::json;
 use tokenroute_domain::id::{AccountId, KeyId};
 use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Database, KeyListing, NewKey, RedisCache};
+use tokenroute_store::{Database, Error, KeyListing, NewKey, RedisCache};
 
-use super::{End, Terminal, cell, clock};
+use super::terms::{self, is_name, name_rule};
+use super::{DAY, End, Terminal, cell, clock};
 
-/// Longest name of a key or an account, in characters.
-const NAME_LEN_MAX: usize = 100;
 /// Keys read from the database at once.
 pub(super) const PAGE: u32 = 500;
 /// The account of the first key, and of keys for which none is named.
 pub(crate) const ACCOUNT: &str = "default";
-/// Seconds in a day.
-const DAY: u64 = 86_400;
 
 /// What a key is to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wish<'a> {
     /// What its owner calls it.
     pub name: &'a str,
@@ -28,6 +26,8 @@ pub(crate) struct Wish<'a> {
     pub account: &'a str,
     /// When it stops working, if ever.
     pub expires: Option<Timestamp>,
+    /// What it may do.
+    pub terms: Terms,
 }
 
 /// Makes a key.
@@ -50,7 +50,7 @@ pub(crate) async fn issue(
         shown: raw.shown(),
         created: now,
         expires: wish.expires,
-        terms: Terms::default(),
+        terms: wish.terms,
     };
     anyhow::ensure!(database.create_key(&key).await?, "the key was not taken; try again");
     Ok((id, raw))
@@ -79,31 +79,29 @@ pub(crate) async fn create(
 ) -> End {
     for (what, name) in [("name", wish.name), ("account", wish.account)] {
         if !is_name(name) {
-            terminal.tell(format_args!(
-                "--{what}: write 1 to {NAME_LEN_MAX} characters, none of them a control character"
-            ));
+            terminal.tell(format_args!("--{what}: {}", name_rule()));
             return End::Mistaken;
         }
     }
+    let Wish { name, account, expires, .. } = wish;
+    let bounds = terms::in_words(&wish.terms, &vec![NanoUsd::ZERO; wish.terms.ceilings.len()]);
     let (id, raw) = match issue(database, pepper, wish, now).await {
         Ok(made) => made,
         Err(error) => return terminal.unable(&format_args!("{error:#}")),
     };
-    let end = wish.expires.map_or_else(|| "never".to_owned(), clock::seconds);
+    let end = expires.map_or_else(|| "never".to_owned(), clock::seconds);
+    for line in bounds {
+        terminal.tell(line);
+    }
     terminal.tell(format_args!(
-        "key {id} \"{}\" of account \"{}\", expires: {end}. It is shown only this once:",
-        wish.name, wish.account
+        "key {id} \"{name}\" of account \"{account}\", expires: {end}. It is shown only this once:"
     ));
-    terminal.say(format_args!("{}", raw.expose()))
+    terminal.say(raw.expose())
 }
 
 /// When a key that is made `now` expires.
 pub(crate) fn expiry(days: Option<u32>, now: Timestamp) -> Option<Timestamp> {
     days.map(|days| now.plus(Duration::from_secs(u64::from(days).saturating_mul(DAY))))
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=NAME_LEN_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 /// `keys list`: a table, or one JSON object a line.
@@ -127,12 +125,29 @@ pub(crate) async fn list(
         let Some(end) = keys.last() else { return End::Done };
         last = Some(end.id);
         for key in &keys {
-            let line = if json { as_json(key, now) } else { as_row(key, now) };
-            if terminal.say(format_args!("{line}")) != End::Done {
+            let spent = match spent(database, key, now).await {
+                Ok(spent) => spent,
+                Err(error) => return terminal.unable(&error),
+            };
+            let line = if json { as_json(key, &spent, now) } else { as_text(key, &spent, now) };
+            if terminal.say(line) != End::Done {
                 return End::Unable;
             }
         }
     }
+}
+
+/// What has been spent under each of a key's ceilings, in the period that is now.
+async fn spent(
+    database: &Database,
+    key: &KeyListing,
+    now: Timestamp,
+) -> Result<Vec<NanoUsd>, Error> {
+    if key.terms.ceilings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let purses: Vec<_> = key.terms.ceilings.iter().map(|one| one.purse(key.id, now)).collect();
+    database.spent(&purses).await
 }
 
 fn state(key: &KeyListing, now: Timestamp) -> &'static str {
@@ -158,7 +173,14 @@ fn as_row(key: &KeyListing, now: Timestamp) -> String {
     row([&id, &shown, state(key, now), &created, &expires, &account, &name])
 }
 
-fn as_json(key: &KeyListing, now: Timestamp) -> String {
+/// Its row, and below it what bounds it.
+fn as_text(key: &KeyListing, spent: &[NanoUsd], now: Timestamp) -> String {
+    let bounds = terms::in_words(&key.terms, spent);
+    let below = bounds.into_iter().map(|line| format!("\n    {line}"));
+    std::iter::once(as_row(key, now)).chain(below).collect()
+}
+
+fn as_json(key: &KeyListing, spent: &[NanoUsd], now: Timestamp) -> String {
     json!({
         "id": key.id.to_string(),
         "name": key.name,
@@ -168,6 +190,7 @@ fn as_json(key: &KeyListing, now: Timestamp) -> String {
         "created": clock::micros(key.created),
         "expires": key.expires.map(clock::micros),
         "revoked": key.revoked.map(clock::micros),
+        "terms": terms::as_json(&key.terms, spent),
     })
     .to_string()
 }

@@ -1,11 +1,20 @@
 //! The operator's commands. Each writes to a [`Terminal`] and ends in an [`End`]; none serves calls.
 
+mod accounts;
 mod check;
 mod clock;
+mod credit;
 mod explain;
 pub(crate) mod keys;
+mod ledger;
+mod line;
+mod migrate;
+pub(crate) mod reconcile;
 mod records;
+mod table;
+mod terms;
 mod upgrade;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -15,84 +24,22 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Subcommand;
 use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, RedisCache};
 
+use self::line::{KeysCommand, StoredCommand};
 use crate::config::{self, Environment, Problem, StatePlan};
 use crate::{run, state};
+
+pub(crate) use self::line::Command;
 
 /// Names the configuration file where `--config` does not.
 const CONFIG_VARIABLE: &str = "TOKENROUTE_CONFIG";
 
-/// What `tokenrouted` can do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Run the gateway.
-    Run,
-    /// Start the program anew, as its file is now, and leave the sockets and all new calls to it.
-    Upgrade,
-    /// Check a configuration file and print every problem in it.
-    Check {
-        /// The file to check.
-        file: PathBuf,
-    },
-    /// Show which targets answer for a model, in which order and why, and how they stand in the node
-    /// that runs. Providers that a variable brings up are known only where that variable is set.
-    Explain {
-        /// The model, as clients ask for it.
-        #[arg(long, value_name = "NAME")]
-        model: String,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make, list and revoke API keys.
-    #[command(subcommand)]
-    Keys(KeysCommand),
-    /// Show the records of calls, the latest last.
-    Records {
-        /// Go on with new records as they come.
-        #[arg(long)]
-        follow: bool,
-        /// How many of the records that are there.
-        #[arg(long, default_value_t = 20, value_name = "N")]
-        limit: u32,
-        /// Print one JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// What can be done with keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Make a key and print it, this once.
-    Create {
-        /// What its owner calls it.
-        #[arg(long, value_name = "NAME")]
-        name: String,
-        /// Who pays; an account that is not there yet is made, and is unmetered.
-        #[arg(long, default_value = keys::ACCOUNT, value_name = "ACCOUNT")]
-        account: String,
-        /// When it stops working. Without this, never.
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
-        expires_in_days: Option<u32>,
-    },
-    /// List all keys, the oldest first. Keys themselves are not kept, so they cannot be shown.
-    List {
-        /// Print one JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Revoke a key for good.
-    Revoke {
-        /// The key's ID, as `keys list` shows it.
-        id: String,
-    },
-}
+/// Seconds in a day.
+const DAY: u64 = 86_400;
 
 /// How a command ended, as its exit code tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +110,12 @@ impl<'a> Terminal<'a> {
             }
         }
     }
+
+    /// Writes lines of what was asked for, up to the first that cannot be written.
+    fn say_all(&mut self, lines: impl IntoIterator<Item = impl Display>) -> End {
+        let all = lines.into_iter().all(|line| self.say(line) == End::Done);
+        if all { End::Done } else { End::Unable }
+    }
 }
 
 /// A text in a table: without what could move the cursor or forge a line.
@@ -203,18 +156,14 @@ pub(crate) fn perform(
             Ok(plan) => explain::explain(&plan, (&model, json), terminal),
             Err(problems) => terminal.mistaken(&problems),
         },
-        Command::Keys(command) => {
+        Command::Migrate { check } => match config::load_state(config, environment) {
+            Ok(plan) => migrate::migrate(&plan, check, terminal),
+            Err(problems) => terminal.mistaken(&problems),
+        },
+        Command::Stored(command) => {
             let plan = config::load_state(config, environment);
             with_stores(plan, terminal, async |stores, terminal| {
-                manage_keys(stores, &command, (now, terminal)).await
-            })
-        }
-        Command::Records { follow, limit, json } => {
-            let follow = follow.then_some(records::POLL);
-            let choice = records::Choice { limit, follow, json };
-            let plan = config::load_state(config, environment);
-            with_stores(plan, terminal, async |stores, terminal| {
-                records::show(&stores.database, choice, terminal).await
+                manage(stores, &command, (now, terminal)).await
             })
         }
     };
@@ -259,11 +208,7 @@ fn with_stores<'t>(
         Ok(plan) => plan,
         Err(problems) => return terminal.mistaken(&problems),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return terminal.unable(&error),
-    };
-    runtime.block_on(async {
+    in_runtime(terminal, async |terminal| {
         let stores = match open(&plan).await {
             Ok(stores) => stores,
             Err(error) => return terminal.unable(&format_args!("{error:#}")),
@@ -274,11 +219,58 @@ fn with_stores<'t>(
     })
 }
 
+/// Does what waits for stores.
+fn in_runtime<'t>(
+    terminal: &mut Terminal<'t>,
+    command: impl AsyncFnOnce(&mut Terminal<'t>) -> End,
+) -> End {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command(terminal)),
+        Err(error) => terminal.unable(&error),
+    }
+}
+
 async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
     let state = state::open(plan)?;
     let redis = plan.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
-    let database = Database::open(&state.database).await?;
+    let database = state::open_database(plan).await?;
     Ok(Stores { database, redis: redis.transpose()?, pepper: state.pepper })
+}
+
+async fn manage(
+    stores: &Stores,
+    command: &StoredCommand,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
+) -> End {
+    let database = &stores.database;
+    match command {
+        StoredCommand::Accounts(command) => {
+            accounts::manage(database, command, (now, terminal)).await
+        }
+        StoredCommand::Credit(command) => credit::manage(stores, command, (now, terminal)).await,
+        StoredCommand::Keys(command) => manage_keys(stores, command, (now, terminal)).await,
+        StoredCommand::Records { follow, limit, json } => {
+            let follow = follow.then_some(records::POLL);
+            let choice = records::Choice { limit: *limit, follow, json: *json };
+            records::show(database, choice, terminal).await
+        }
+        StoredCommand::Ledger { account, limit, json } => {
+            let account = account.as_deref();
+            let choice = ledger::Choice { account, limit: *limit, json: *json };
+            ledger::show(database, choice, terminal).await
+        }
+        StoredCommand::Usage { days, account, json } => {
+            let account = account.as_deref();
+            let choice = usage::Choice { days: *days, account, json: *json };
+            usage::show(database, choice, (now, terminal)).await
+        }
+        StoredCommand::Reconcile { open: true, json } => {
+            reconcile::show_open(database, *json, terminal).await
+        }
+        StoredCommand::Reconcile { open: false, json } => {
+            reconcile::check(stores, *json, (now, terminal)).await
+        }
+    }
 }
 
 async fn manage_keys(
@@ -289,9 +281,16 @@ async fn manage_keys(
     let Stores { database, redis, pepper } = stores;
     let context = (now, terminal);
     match command {
-        KeysCommand::Create { name, account, expires_in_days } => {
+        KeysCommand::Create { name, account, expires_in_days, terms } => {
             let expires = keys::expiry(*expires_in_days, now);
-            let wish = keys::Wish { name, account, expires };
+            let terms = match terms.terms() {
+                Ok(terms) => terms,
+                Err(problem) => {
+                    context.1.tell(problem);
+                    return End::Mistaken;
+                }
+            };
+            let wish = keys::Wish { name, account, expires, terms };
             keys::create(database, pepper, wish, context).await
         }
         KeysCommand::List { json } => keys::list(database, *json, context).await,

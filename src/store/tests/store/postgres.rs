@@ -45,6 +45,17 @@ pub(crate) async fn fresh() -> FreshPostgres {
     FreshPostgres { database, name }
 }
 
+#[tokio::test]
+async fn the_version_is_seen_and_nothing_is_made() {
+    let url = postgres_server::url(&postgres_server::create().await);
+    for _ in 0..2 {
+        assert_eq!(Database::version_at(&url).await.unwrap().present, None);
+    }
+    Database::connect(&url).await.unwrap().close().await;
+    let version = Database::version_at(&url).await.unwrap();
+    assert_eq!(version.present, Some(version.wanted));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_may_connect_to_a_new_database_at_the_same_time() {
     let url = postgres_server::url(&postgres_server::create().await);
