@@ -32,7 +32,7 @@ const IMPORTS: [(&str, &[&str]); 9] = [
     ("tokenroute-provider", &[]),
     ("tokenroute-driver", &["tokenroute-provider"]),
     ("tokenroute-tests", &[]),
-    ("tokenroute-fuzz", &["tokenroute-domain", "tokenroute-wire"]),
+    ("tokenroute-fuzz", &["tokenroute-domain", "tokenroute-wire", "tokenroute-store"]),
 ];
 
 /// What the pure crates must not reach, however indirectly.

@@ -194,7 +194,7 @@ impl Core {
         batch
             .add(intent.call, Kind::Intent, |out| entry::intent(intent, out))
             .map_err(|_| Unwritable)?;
-        self.with(|log, options| log.write(&batch, options.bytes_max))
+        self.with(|log, options| log.begin(&batch, options))
     }
 
     fn mark(&self, marks: &[Mark]) {

@@ -150,12 +150,13 @@ impl Core {
 
     /// Waits until all that was written before is on the disk; `false` if it may not be.
     pub(super) fn sync(&self) -> bool {
+        !self.with(|log, _| log.has_failed()) && self.flush()
+    }
+
+    fn flush(&self) -> bool {
         let (taken, handle) =
             self.with(|log, _| (log.take_unsynced(), log.current().handle.clone()));
-        if taken.is_empty() {
-            return self.with(|log, _| !log.has_failed());
-        }
-        self.conclude(taken, handle.sync())
+        taken.is_empty() || self.conclude(taken, handle.sync())
     }
 
     fn conclude(&self, taken: Vec<u8>, result: io::Result<()>) -> bool {
@@ -168,13 +169,14 @@ impl Core {
 
     /// Goes on in a new segment.
     pub(super) fn rotate(&self) {
-        let number = self.with(|log, _| log.number());
+        let number = self.with(|log, _| (!log.has_failed()).then(|| log.number()));
+        let Some(number) = number else { return };
         let handle = match self.disk.create(number) {
             Ok(handle) => handle,
             Err(failure) => return self.with(|log, _| log.fail("begun anew", &failure)),
         };
         let current = Current { number, handle, since: Instant::now() };
-        let (taken, before) = self.with(|log, _| (log.take_unsynced(), log.begin(current)));
+        let (taken, before) = self.with(|log, _| (log.take_unsynced(), log.go_on_in(current)));
         if !taken.is_empty() {
             self.conclude(taken, before.handle.sync());
         }
@@ -182,6 +184,14 @@ impl Core {
 
     /// Tries whether the disk takes a new segment, with all in it that may not be on the disk yet.
     pub(super) fn recover(&self) {
+        // A write has failed: what was written before can be synced where it is.
+        if self.with(|log, _| log.is_sure()) {
+            self.flush();
+        }
+        // It may be our own segments that the disk is full of.
+        if self.with(|log, _| log.is_safe()) {
+            self.remove(&self.with(|log, _| log.dead()));
+        }
         let number = self.with(|log, _| log.number());
         let handle = match self.disk.create(number) {
             Ok(handle) => handle,
@@ -192,7 +202,7 @@ impl Core {
         let _short = entry::pad(PAD_BYTES, &mut pad);
         let current = Current { number, handle: handle.clone(), since: Instant::now() };
         let rewritten = self.with(|log, _| {
-            log.begin(current);
+            log.go_on_in(current);
             log.rewrite(&pad)
         });
         if rewritten.is_err() {
@@ -201,7 +211,7 @@ impl Core {
         let synced = handle.sync();
         self.with(|log, _| match &synced {
             Ok(()) => log.healed(),
-            Err(failure) => log.fail("synced", failure),
+            Err(failure) => log.not_healed(failure),
         });
     }
 
@@ -214,15 +224,18 @@ impl Core {
         }
         let dead = self.with(|log, _| log.dead());
         // What took the place of that which is removed has to be on the disk first.
-        if dead.is_empty() || !self.sync() {
-            return;
+        if !dead.is_empty() && self.sync() {
+            self.remove(&dead);
         }
+    }
+
+    fn remove(&self, dead: &[u64]) {
         for number in dead {
-            match self.disk.remove(number) {
+            match self.disk.remove(*number) {
                 Err(failure) if failure.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(%failure, number, "a segment of the journal cannot be removed");
                 }
-                Ok(()) | Err(_) => self.with(|log, _| log.removed(number)),
+                Ok(()) | Err(_) => self.with(|log, _| log.removed(*number)),
             }
         }
     }
@@ -236,7 +249,7 @@ impl Core {
             }
         };
         for batch in Batch::last_of(&bytes).split(BATCH_BYTES) {
-            if self.with(|log, options| log.carry(number, batch, options)).is_err() {
+            if self.with(|log, _| log.carry(number, batch)).is_err() {
                 return;
             }
         }

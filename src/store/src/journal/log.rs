@@ -64,14 +64,17 @@ pub(super) struct Log {
     syncing_bytes: usize,
     debts: Debts,
     total_bytes: u64,
+    /// Nothing is written until another segment is begun.
     failed: bool,
+    /// A sync has failed: what is not synced has to be written again.
+    unsure: bool,
     failures: u64,
     pub(super) stopping: bool,
     next_number: u64,
 }
 
 impl Log {
-    /// Nothing yet, and nowhere to write it: [`Log::begin`] comes next.
+    /// Nothing yet, and nowhere to write it: [`Log::go_on_in`] comes next.
     pub(super) fn new(now: Instant) -> Self {
         let current = Current { number: 0, handle: Arc::new(Nowhere), since: now };
         Self {
@@ -84,6 +87,7 @@ impl Log {
             debts: Debts::default(),
             total_bytes: 0,
             failed: true,
+            unsure: false,
             failures: 0,
             stopping: false,
             next_number: 1,
@@ -98,12 +102,25 @@ impl Log {
             && self.unsynced_bytes() < UNSYNCED_BYTES_MAX
     }
 
-    /// Writes a batch, or nothing of it.
-    pub(super) fn write(&mut self, batch: &Batch, most: u64) -> Result<(), Unwritable> {
+    /// Writes down that a call begins.
+    pub(super) fn begin(
+        &mut self,
+        intent: &Batch,
+        options: &JournalOptions,
+    ) -> Result<(), Unwritable> {
+        if self.is_writable(options) {
+            self.write(intent, reserve(options))
+        } else {
+            Err(Unwritable)
+        }
+    }
+
+    /// Writes a batch, or nothing of it. No segment is written any more if all have so many bytes.
+    fn write(&mut self, batch: &Batch, bytes_max: u64) -> Result<(), Unwritable> {
         if batch.is_empty() {
             return Ok(());
         }
-        self.append(batch.bytes(), most)?;
+        self.append(batch.bytes(), bytes_max)?;
         self.placed(batch);
         Ok(())
     }
@@ -116,7 +133,9 @@ impl Log {
     ) -> Result<(), Unwritable> {
         let batch = batch.only(|part, _| part.kind != Kind::Mark || self.is_under_way(part.call));
         let result = self.write(&batch, reserve(options));
-        if result.is_err() {
+        if result.is_ok() {
+            self.paid(&batch);
+        } else {
             batch.parts().for_each(|(part, frame)| self.debts.add(part.call, part.kind, frame));
         }
         result
@@ -126,11 +145,9 @@ impl Log {
         !self.debts.has_end(call) && self.calls.get(&call).is_some_and(|live| live.ended.is_none())
     }
 
-    /// Bytes for the current segment, unless the journal has got too long for them.
-    fn append(&mut self, bytes: &[u8], most: u64) -> Result<(), Unwritable> {
-        let fits = self.total_bytes.saturating_add(size(bytes)) <= most
-            && self.unsynced_bytes().saturating_add(bytes.len()) <= UNSYNCED_BYTES_MAX;
-        if self.failed || self.stopping || !fits {
+    fn append(&mut self, bytes: &[u8], bytes_max: u64) -> Result<(), Unwritable> {
+        let is_full = self.total_bytes >= bytes_max || self.unsynced_bytes() >= UNSYNCED_BYTES_MAX;
+        if self.failed || self.stopping || is_full {
             return Err(Unwritable);
         }
         self.append_anyway(bytes)?;
@@ -184,7 +201,6 @@ impl Log {
             let segment = self.segments.entry(number).or_default();
             segment.live_bytes = segment.live_bytes.saturating_add(place.bytes);
             before.into_iter().flatten().for_each(|place| self.release(place));
-            self.debts.remove(part.call);
         }
     }
 
@@ -260,6 +276,7 @@ impl Log {
         self.syncing_bytes = 0;
         taken.extend_from_slice(&self.unsynced);
         self.unsynced = taken;
+        self.unsure = true;
         self.fail("synced", failure);
     }
 
@@ -271,7 +288,7 @@ impl Log {
     }
 
     /// Goes on in another segment.
-    pub(super) fn begin(&mut self, current: Current) -> Current {
+    pub(super) fn go_on_in(&mut self, current: Current) -> Current {
         self.segments.insert(current.number, Segment::default());
         std::mem::replace(&mut self.current, current)
     }
@@ -280,8 +297,7 @@ impl Log {
     /// What it adds has to be synced before [`Log::healed`].
     pub(super) fn rewrite(&mut self, pad: &[u8]) -> Result<(), Unwritable> {
         self.append_anyway(pad)?;
-        let unsynced =
-            Batch::last_of(&self.unsynced).only(|part, _| self.needs(part.call, part.kind));
+        let unsynced = self.unsynced_and_needed();
         if !unsynced.is_empty() {
             self.append_anyway(unsynced.bytes())?;
             self.placed(&unsynced);
@@ -291,13 +307,13 @@ impl Log {
             self.append_anyway(owed.bytes())?;
             self.unsynced.extend_from_slice(owed.bytes());
             self.placed(&owed);
+            self.paid(&owed);
         }
         Ok(())
     }
 
-    /// Whether the frame of a kind that was written last is still needed.
-    fn needs(&self, call: CallId, kind: Kind) -> bool {
-        self.place(call, kind).is_some()
+    fn unsynced_and_needed(&self) -> Batch {
+        Batch::last_of(&self.unsynced).only(|part, _| self.place(part.call, part.kind).is_some())
     }
 
     fn place(&self, call: CallId, kind: Kind) -> Option<Place> {
@@ -318,6 +334,14 @@ impl Log {
             if self.write(&batch, reserve(options)).is_err() {
                 return;
             }
+            self.paid(&batch);
+        }
+    }
+
+    /// What was written is newer than what was owed, or the same.
+    fn paid(&mut self, batch: &Batch) {
+        if !self.debts.is_empty() {
+            batch.parts().for_each(|(part, _)| self.debts.remove(part.call));
         }
     }
 
@@ -332,7 +356,23 @@ impl Log {
         if self.failed && self.failures > 0 {
             tracing::info!("the journal can be written again");
         }
-        self.failed = false;
+        (self.failed, self.unsure) = (false, false);
+    }
+
+    /// A sync has failed of what was written anew.
+    pub(super) fn not_healed(&mut self, failure: &io::Error) {
+        self.unsure = true;
+        self.fail("synced", failure);
+    }
+
+    /// Whether what is not synced can still be by syncing the segment that it is in.
+    pub(super) const fn is_sure(&self) -> bool {
+        !self.unsure
+    }
+
+    /// Whether nothing that a call needs would be lost with all that is not synced.
+    pub(super) fn is_safe(&self) -> bool {
+        self.unsynced_and_needed().is_empty()
     }
 
     fn is_closed(&self, number: u64) -> bool {
@@ -377,12 +417,7 @@ impl Log {
     }
 
     /// Writes again what is needed of a batch that was read from a segment.
-    pub(super) fn carry(
-        &mut self,
-        number: u64,
-        batch: Batch,
-        options: &JournalOptions,
-    ) -> Result<(), Unwritable> {
+    pub(super) fn carry(&mut self, number: u64, batch: Batch) -> Result<(), Unwritable> {
         let mut over = Vec::new();
         let batch = batch.only(|part, _| {
             let here = self.place(part.call, part.kind).is_some_and(|at| at.segment == number);
@@ -393,7 +428,8 @@ impl Log {
             }
             here
         });
-        self.write(&batch, reserve(options))?;
+        // In the end this frees more than it takes.
+        self.write(&batch, u64::MAX)?;
         // An end says all that its call's intent said, and it is synced before this segment is removed.
         for call in over {
             if let Some(place) = self.calls.get_mut(&call).and_then(|live| live.intent.take()) {
