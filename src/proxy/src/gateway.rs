@@ -22,6 +22,7 @@ use crate::dispatch::Attempts;
 use crate::estimate::Estimator;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
+use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::relay;
@@ -156,7 +157,7 @@ async fn models(
     asked: &Asked,
 ) -> Result<(), Fault> {
     let body = match asked {
-        Asked::Model(name) => snapshot.listing.model(key, &snapshot.catalog, (name, call.started)),
+        Asked::Model(name) => listing::model(key, &snapshot.catalog, (name, call.started)),
         Asked::Models | Asked::Answer(_) => {
             Ok(snapshot.listing.models(key, &snapshot.catalog, call.started))
         }
