@@ -26,6 +26,7 @@ use crate::funds;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limiter;
+use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::relay;
@@ -168,7 +169,7 @@ async fn models(
     asked: &Asked,
 ) -> Result<(), Fault> {
     let body = match asked {
-        Asked::Model(name) => snapshot.listing.model(key, &snapshot.catalog, (name, call.started)),
+        Asked::Model(name) => listing::model(key, &snapshot.catalog, (name, call.started)),
         Asked::Models | Asked::Answer(_) => {
             Ok(snapshot.listing.models(key, &snapshot.catalog, call.started))
         }

@@ -261,3 +261,16 @@ fn a_prompt_that_may_be_long_is_held_for_as_one() {
     };
     assert_eq!((worst(200), worst(201)), (300, 402 + 150));
 }
+
+#[test]
+fn each_part_of_a_mixed_answer_is_rounded_up_by_itself() {
+    let price = || Price::flat(Rate(0), Rate(1));
+    let two = vec![target(Some(price()), None, None), target(Some(price()), None, None)];
+    let ask = Ask { output_cap: Some(2), generates: true, ..Ask::default() };
+    let token = Usage { output: 1, ..Usage::default() };
+    let billing = Billing { tier: ServiceTier::Default, input_tokens: 0, request: false };
+    let part = price().charge_part(&token, &billing).unwrap();
+    let held = |on_break| hold(&route(two.clone(), on_break), &ask, &DEFAULT, NOW);
+    assert!(part.plus(part) <= held(OnBreak::Continue));
+    assert_eq!(held(OnBreak::Error), NanoUsd(1));
+}

@@ -67,7 +67,7 @@ pub(crate) enum DatabasePlan {
     /// A file in the folder of state.
     #[default]
     Sqlite,
-    /// PostgreSQL at this URL, which may hold a password.
+    /// A server at this URL, which may hold a password.
     Postgres(SecretString),
 }
 

@@ -191,7 +191,8 @@ fn of_prices() {
         ),
         (dated("from = '2026-02-30'"), &["providers.p.models[0].prices[0].from"]),
         (dated("from = '1.1.2026'"), &["providers.p.models[0].prices[0].from"]),
-        (dated("from = 2026-01-01"), &["providers.p.models[0].prices[0].from"]),
+        (dated("from = 2026"), &["providers.p.models[0].prices[0].from"]),
+        (dated("from = 2026-01-01T00:00:00Z"), &["providers.p.models[0].prices[0].from"]),
         (dated("from = '2026-01-01', until = 'x'"), &["providers.p.models[0].prices[0].until"]),
         (dated("from = '2026-01-01', request = 'x'"), &["providers.p.models[0].prices[0].request"]),
         (

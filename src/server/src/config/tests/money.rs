@@ -25,7 +25,7 @@ fn prices_hold_from_their_days_on() {
         input = '1'
         output = '2'
         prices = [
-            { from = '2026-07-02', input = '5', output = '6' },
+            { from = 2026-07-02, input = '5', output = '6' },
             { from = '2026-07-01', input = '3', output = '4', long_context = { above_tokens = 7, input = '2' } },
         ]
         [[providers.p.models]]
