@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::key::Funding;
 use crate::money::NanoUsd;
-use crate::pool::{Granted, PurseId, PurseWant, Reply, Want};
+use crate::pool::{Granted, Others, PurseId, PurseWant, Reply, Want};
 use crate::time::Tick;
 
 /// Of a lease's time, how much the edge uses, in percent: it stops well before the pool takes back.
@@ -57,9 +57,9 @@ pub struct Share {
     held: NanoUsd,
     /// What ended calls were charged that the pool may not know of yet.
     owed: NanoUsd,
-    /// What the pool said last: what is left for anybody, and what others have spare.
+    /// What the pool said last: what is left for anybody, and what others have.
     free: NanoUsd,
-    spare: NanoUsd,
+    others: Others,
 }
 
 impl Share {
@@ -78,9 +78,9 @@ impl Share {
         self.free
     }
 
-    /// What others had and did not use when the pool was last heard of.
-    pub const fn spare(&self) -> NanoUsd {
-        self.spare
+    /// What others had when the pool was last heard of.
+    pub const fn others(&self) -> &Others {
+        &self.others
     }
 
     const fn is_idle(&self) -> bool {
@@ -100,7 +100,7 @@ impl Share {
     fn granted(&mut self, granted: Granted, sent: NanoUsd) {
         self.loan = granted.loan;
         self.owed = self.owed.minus(sent).at_least_zero();
-        (self.free, self.spare) = (granted.free, granted.spare);
+        (self.free, self.others) = (granted.free, granted.others);
     }
 }
 
@@ -126,12 +126,21 @@ impl Sent {
     }
 }
 
+/// What an edge has under one ceiling.
+#[derive(Clone, Copy, Debug)]
+struct Under {
+    limit: NanoUsd,
+    share: Share,
+    /// When a call asked for it last.
+    used: Tick,
+}
+
 /// An edge's side of one account.
 #[derive(Clone, Debug)]
 pub struct Allotment {
     funding: Funding,
     money: Share,
-    purses: BTreeMap<PurseId, (NanoUsd, Share)>,
+    purses: BTreeMap<PurseId, Under>,
     /// Until when it may be spent; before the first loan, not at all.
     spend_until: Tick,
     /// When the pool was asked last.
@@ -146,7 +155,7 @@ impl Allotment {
             held: NanoUsd::ZERO,
             owed: NanoUsd::ZERO,
             free: NanoUsd::ZERO,
-            spare: NanoUsd::ZERO,
+            others: Others { lent: NanoUsd::ZERO, spare: NanoUsd::ZERO, silent: Duration::ZERO },
         };
         Self { funding, money, purses: BTreeMap::new(), spend_until: Tick(0), asked: Tick(0) }
     }
@@ -158,7 +167,27 @@ impl Allotment {
 
     /// The share under a ceiling.
     pub fn purse(&self, purse: PurseId) -> Option<&Share> {
-        self.purses.get(&purse).map(|(_, share)| share)
+        self.purses.get(&purse).map(|under| &under.share)
+    }
+
+    /// Whether a call has asked for what is under a ceiling at `since` or later.
+    pub fn is_used(&self, purse: PurseId, since: Tick) -> bool {
+        self.purses.get(&purse).is_some_and(|under| under.used >= since)
+    }
+
+    /// How the account pays.
+    pub const fn funding(&self) -> Funding {
+        self.funding
+    }
+
+    /// Takes note of ceilings that a call comes under, so that a share under them is asked for.
+    pub fn know(&mut self, ceilings: &[(PurseId, NanoUsd)], now: Tick) {
+        for (purse, limit) in ceilings {
+            let share = Share::default();
+            let new = Under { limit: *limit, share, used: now };
+            let under = self.purses.entry(*purse).or_insert(new);
+            (under.limit, under.used) = (*limit, now);
+        }
     }
 
     /// Whether the lease runs.
@@ -175,10 +204,7 @@ impl Allotment {
         now: Tick,
     ) -> Result<Hold, Short> {
         let amount = amount.at_least_zero();
-        for (purse, limit) in ceilings {
-            let (known, _) = self.purses.entry(*purse).or_insert((*limit, Share::default()));
-            *known = *limit;
-        }
+        self.know(ceilings, now);
         if (self.is_metered() || !ceilings.is_empty()) && !self.is_live(now) {
             return Err(Short::Lease);
         }
@@ -194,8 +220,8 @@ impl Allotment {
         let purses: BTreeSet<PurseId> = ceilings.iter().map(|(purse, _)| *purse).collect();
         self.money.held = self.money.held.plus(amount);
         for purse in &purses {
-            if let Some((_, share)) = self.purses.get_mut(purse) {
-                share.held = share.held.plus(amount);
+            if let Some(under) = self.purses.get_mut(purse) {
+                under.share.held = under.share.held.plus(amount);
             }
         }
         Ok(Hold { amount, purses: purses.into_iter().collect() })
@@ -214,7 +240,7 @@ impl Allotment {
             charge = charge.min(amount.plus(left));
         }
         let shares = self.purses.iter_mut().filter(|(id, _)| purses.contains(id));
-        let shares = shares.map(|(_, (_, share))| share);
+        let shares = shares.map(|(_, under)| &mut under.share);
         for share in shares.chain(std::iter::once(&mut self.money)) {
             share.held = share.held.minus(amount).at_least_zero();
             share.owed = share.owed.plus(charge);
@@ -227,8 +253,8 @@ impl Allotment {
     pub fn owe(&mut self, charge: NanoUsd, purses: &[PurseId]) {
         self.money.owed = self.money.owed.plus(charge);
         for purse in purses {
-            if let Some((_, share)) = self.purses.get_mut(purse) {
-                share.owed = share.owed.plus(charge);
+            if let Some(under) = self.purses.get_mut(purse) {
+                under.share.owed = under.share.owed.plus(charge);
             }
         }
     }
@@ -249,9 +275,10 @@ impl Allotment {
         sent: &Sent,
     ) -> (Want, Vec<PurseWant>) {
         let want = self.money.want(demand(None), ahead(None), sent.money);
-        let purses = self.purses.iter_mut().map(|(id, (limit, share))| {
+        let purses = self.purses.iter_mut().map(|(id, under)| {
             let (demand, ahead) = (demand(Some(*id)), ahead(Some(*id)));
-            PurseWant { purse: *id, limit: *limit, want: share.want(demand, ahead, sent.of(*id)) }
+            let want = under.share.want(demand, ahead, sent.of(*id));
+            PurseWant { purse: *id, limit: under.limit, want }
         });
         let purses = purses.collect();
         (want, purses)
@@ -267,19 +294,23 @@ impl Allotment {
     ) {
         self.money.granted(reply.granted, sent.money);
         for (wanted, granted) in purses.iter().zip(&reply.purses) {
-            if let Some((_, share)) = self.purses.get_mut(&wanted.purse) {
-                share.granted(*granted, sent.of(wanted.purse));
+            if let Some(under) = self.purses.get_mut(&wanted.purse) {
+                under.share.granted(*granted, sent.of(wanted.purse));
             }
         }
-        // A period that is over has nothing left to count.
-        self.purses.retain(|_, (_, share)| !share.is_idle() || share.free.0 > 0);
         let used = lease.saturating_mul(LEASE_USED_PERCENT) / 100;
         self.spend_until = asked.plus(used);
     }
 
+    /// Forgets ceilings that nothing is lent, held or owed under and that no call has asked for at `since`
+    /// or later: periods that are over, keys that are gone.
+    pub fn forget_purses(&mut self, since: Tick) {
+        self.purses.retain(|_, under| !under.share.is_idle() || under.used >= since);
+    }
+
     /// Whether nothing is lent, held or owed.
     pub fn is_idle(&self) -> bool {
-        self.money.is_idle() && self.purses.values().all(|(_, share)| share.is_idle())
+        self.money.is_idle() && self.purses.values().all(|under| under.share.is_idle())
     }
 
     fn is_metered(&self) -> bool {

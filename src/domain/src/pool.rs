@@ -125,6 +125,17 @@ pub struct Charged {
     pub excess: NanoUsd,
 }
 
+/// What other edges have on loan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// All of it.
+    pub lent: NanoUsd,
+    /// What of it no call of theirs held when they were last heard of: a recall may bring it back.
+    pub spare: NanoUsd,
+    /// How long ago that was, for the one that has been silent the longest.
+    pub silent: Duration,
+}
+
 /// How a loan stands after an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
@@ -132,8 +143,8 @@ pub struct Granted {
     pub loan: NanoUsd,
     /// What is left for anybody.
     pub free: NanoUsd,
-    /// What is lent to other edges and held by no call of theirs: a recall may bring it back.
-    pub spare: NanoUsd,
+    /// What other edges have.
+    pub others: Others,
 }
 
 /// A pool's answer.
@@ -328,6 +339,7 @@ impl Pool {
         };
         let purses = exchange.purses.iter();
         let purses = purses.map(|wanted| self.lend_of_purse(by, wanted)).collect();
+        self.drop_spent_loans(node);
         (Reply { granted, purses, charged }, lapsed)
     }
 
@@ -347,6 +359,16 @@ impl Pool {
             purse.loans.retain(|_, loan| loan.deadline > now);
         }
         lapsed
+    }
+
+    /// A loan of nothing is none, also where it was spent and nothing was said of it.
+    fn drop_spent_loans(&mut self, node: NodeId) {
+        let all = self.purses.values_mut().map(|purse| &mut purse.loans);
+        for loans in all.chain(std::iter::once(&mut self.loans)) {
+            if loans.get(&node).is_some_and(|loan| loan.amount == NanoUsd::ZERO) {
+                loans.remove(&node);
+            }
+        }
     }
 
     /// Charges a call to its edge's loan, and what that does not cover to what is free: never more than
@@ -397,7 +419,7 @@ impl Pool {
             note(&mut self.loans, asker, (amount, want.in_use));
             amount
         };
-        Granted { loan: amount, free: self.free, spare: spare(&self.loans, node) }
+        Granted { loan: amount, free: self.free, others: others(&self.loans, asker) }
     }
 
     fn lend_of_purse(&mut self, asker: Asker, wanted: &PurseWant) -> Granted {
@@ -417,7 +439,7 @@ impl Pool {
             amount
         };
         let free = purse.free(wanted.limit);
-        Granted { loan: amount, free, spare: spare(&purse.loans, asker.node) }
+        Granted { loan: amount, free, others: others(&purse.loans, asker) }
     }
 }
 
@@ -445,10 +467,15 @@ fn note(loans: &mut BTreeMap<NodeId, Loan>, asker: Asker, (amount, in_use): (Nan
     }
 }
 
-/// What others have and do not use.
-fn spare(loans: &BTreeMap<NodeId, Loan>, node: NodeId) -> NanoUsd {
-    let others = loans.iter().filter(|(other, _)| **other != node);
-    others.map(|(_, loan)| loan.amount.minus(loan.in_use)).fold(NanoUsd::ZERO, NanoUsd::plus)
+/// What others have. A loan that is renewed now lasts to `deadline`, so how much earlier another one ends
+/// tells how long ago its edge was heard of.
+fn others(loans: &BTreeMap<NodeId, Loan>, asker: Asker) -> Others {
+    let others = loans.iter().filter(|(other, _)| **other != asker.node);
+    others.fold(Others::default(), |sum, (_, loan)| Others {
+        lent: sum.lent.plus(loan.amount),
+        spare: sum.spare.plus(loan.amount.minus(loan.in_use)),
+        silent: sum.silent.max(asker.deadline.since(loan.deadline)),
+    })
 }
 
 #[cfg(test)]

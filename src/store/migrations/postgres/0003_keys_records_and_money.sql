@@ -122,6 +122,8 @@ CREATE TABLE pool_loans (
     amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
+    -- When the edge asked, by its own clock: what it asked before that comes too late.
+    asked    BIGINT NOT NULL,
     PRIMARY KEY (account, node)
 );
 
@@ -142,6 +144,8 @@ CREATE TABLE purse_loans (
     amount   BIGINT NOT NULL CHECK (amount >= 0),
     in_use   BIGINT NOT NULL CHECK (in_use BETWEEN 0 AND amount),
     deadline BIGINT NOT NULL,
+    -- When the edge asked, by its own clock: what it asked before that comes too late.
+    asked    BIGINT NOT NULL,
     PRIMARY KEY (key_id, period, number, node)
 );
 

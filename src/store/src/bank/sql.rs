@@ -16,7 +16,7 @@ use tokenroute_domain::pool::{
     Charged, Exchange, Lapsed, Loan, Pool, Purse, PurseId, Reply, Settlement,
 };
 use tokenroute_domain::record::Record;
-use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::time::{Tick, Timestamp};
 
 use crate::sql::findings::{ABANDONED, Finding, note};
 use crate::sql::ledger::{Pocket, lock_pool, set_free};
@@ -219,10 +219,11 @@ async fn open(
 ) -> Result<Opened, Error> {
     let free = lock_pool(transaction, account).await?;
     let mut pool = Pool { free, ..Pool::default() };
-    let rows = sql("SELECT node, amount, in_use, deadline FROM pool_loans WHERE account = $1")
-        .bind(account)
-        .fetch_all(transaction.on())
-        .await?;
+    let rows =
+        sql("SELECT node, amount, in_use, deadline, asked FROM pool_loans WHERE account = $1")
+            .bind(account)
+            .fetch_all(transaction.on())
+            .await?;
     pool.loans = loans(&rows)?;
     for id in purses {
         let Some(row) = of_purse(
@@ -235,7 +236,7 @@ async fn open(
             continue;
         };
         let rows = of_purse(
-            sql("SELECT node, amount, in_use, deadline FROM purse_loans
+            sql("SELECT node, amount, in_use, deadline, asked FROM purse_loans
                  WHERE key_id = $1 AND period = $2 AND number = $3"),
             id,
         )
@@ -253,7 +254,8 @@ fn of_purse(statement: Statement<'_>, purse: PurseId) -> Statement<'_> {
 fn loans(rows: &[Row]) -> Result<BTreeMap<NodeId, Loan>, Error> {
     let one = |row: &Row| {
         let (amount, in_use) = (row.money("amount")?, row.money("in_use")?);
-        let loan = Loan { amount, in_use, deadline: row.time("deadline")? };
+        let asked = Tick(row.time("asked")?.micros());
+        let loan = Loan { amount, in_use, deadline: row.time("deadline")?, asked };
         Ok((row.word("node", NodeId::parse)?, loan))
     };
     rows.iter().map(one).collect()
@@ -277,15 +279,17 @@ async fn save(
                 .await?;
             continue;
         };
-        sql("INSERT INTO pool_loans (account, node, amount, in_use, deadline)
-             VALUES ($1, $2, $3, $4, $5)
+        sql("INSERT INTO pool_loans (account, node, amount, in_use, deadline, asked)
+             VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (account, node) DO UPDATE SET amount = excluded.amount,
-                 in_use = excluded.in_use, deadline = excluded.deadline")
+                 in_use = excluded.in_use, deadline = excluded.deadline,
+                 asked = excluded.asked")
         .bind(account)
         .bind(node)
         .bind(loan.amount)
         .bind(loan.in_use)
         .bind(loan.deadline)
+        .bind(Timestamp(loan.asked.0))
         .execute(transaction.on())
         .await?;
     }
@@ -318,16 +322,19 @@ async fn save_purse_loan(
         )
         .bind(node),
         Some(loan) => of_purse(
-            sql("INSERT INTO purse_loans (key_id, period, number, node, amount, in_use, deadline)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+            sql("INSERT INTO purse_loans (key_id, period, number, node, amount, in_use, deadline,
+                     asked)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                  ON CONFLICT (key_id, period, number, node) DO UPDATE SET
-                     amount = excluded.amount, in_use = excluded.in_use, deadline = excluded.deadline"),
+                     amount = excluded.amount, in_use = excluded.in_use,
+                     deadline = excluded.deadline, asked = excluded.asked"),
             purse,
         )
         .bind(node)
         .bind(loan.amount)
         .bind(loan.in_use)
-        .bind(loan.deadline),
+        .bind(loan.deadline)
+        .bind(Timestamp(loan.asked.0)),
     };
     statement.execute(transaction.on()).await?;
     Ok(())

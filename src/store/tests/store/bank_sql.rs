@@ -11,7 +11,7 @@ use tokenroute_domain::pool::{
     Exchange, Period, Pool, Purse, PurseId, PurseWant, Reply, Settlement, Want,
 };
 use tokenroute_domain::record::Record;
-use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::time::{Tick, Timestamp};
 use tokenroute_store::{Error, SqlBank};
 
 use crate::money::{dropped_after, grant, movement, other_account, prepaid};
@@ -34,8 +34,9 @@ fn want(account: AccountId, node: NodeId, target: i64, in_use: i64) -> Exchange 
         account,
         funding: Funding::Prepaid,
         node,
+        asked: Tick(0),
         settlements: Vec::new(),
-        want: Want { target: NanoUsd(target), in_use: NanoUsd(in_use) },
+        want: Want { target: NanoUsd(target), in_use: NanoUsd(in_use), waiting: NanoUsd::ZERO },
         purses: Vec::new(),
     }
 }
@@ -273,7 +274,11 @@ impl Model {
         let settlements = (0..self.dice.below(3)).map(|_| self.settlement(number)).collect();
         let purses = self.dice.purses(number).into_iter().collect::<Vec<_>>();
         let dice = &mut self.dice;
-        let mut one = |limit| Want { target: dice.money(limit), in_use: dice.money(limit) };
+        let mut one = |limit| Want {
+            target: dice.money(limit),
+            in_use: dice.money(limit),
+            waiting: dice.money(limit / 4),
+        };
         let wanted = one(1_500);
         let wants: Vec<_> = purses.into_iter().map(|purse| (purse, one(800))).collect();
         let purses = wants
@@ -283,7 +288,8 @@ impl Model {
         let funding = if number + 1 == ACCOUNTS { Funding::Unmetered } else { Funding::Prepaid };
         let node = node(u128::from(dice.below(3)));
         let account = account_number(number);
-        (number, Exchange { account, funding, node, settlements, want: wanted, purses })
+        let asked = Tick(dice.below(1_000));
+        (number, Exchange { account, funding, node, asked, settlements, want: wanted, purses })
     }
 
     /// What the pure rules answer, once what was settled before is left out.
