@@ -339,6 +339,7 @@ impl Pool {
         };
         let purses = exchange.purses.iter();
         let purses = purses.map(|wanted| self.lend_of_purse(by, wanted)).collect();
+        self.drop_spent_loans(node);
         (Reply { granted, purses, charged }, lapsed)
     }
 
@@ -358,6 +359,16 @@ impl Pool {
             purse.loans.retain(|_, loan| loan.deadline > now);
         }
         lapsed
+    }
+
+    /// A loan of nothing is none, also where it was spent and nothing was said of it.
+    fn drop_spent_loans(&mut self, node: NodeId) {
+        let all = self.purses.values_mut().map(|purse| &mut purse.loans);
+        for loans in all.chain(std::iter::once(&mut self.loans)) {
+            if loans.get(&node).is_some_and(|loan| loan.amount == NanoUsd::ZERO) {
+                loans.remove(&node);
+            }
+        }
     }
 
     /// Charges a call to its edge's loan, and what that does not cover to what is free: never more than

@@ -365,6 +365,34 @@ fn a_late_settlement_is_paid_by_what_is_still_free() {
 }
 
 #[test]
+fn a_loan_that_is_spent_is_none() {
+    let mut pool = pool(100);
+    ask(&mut pool, &under(exchange(1, 5, 60), purse(1), 60, want(60, 0)));
+    // It was overtaken, and it does not name the ceiling: nothing is written of either loan but the charge.
+    let late = settling(1, 4, vec![settlement(1, 60, 60, &[purse(1)])], 80);
+    assert_eq!(charged(&ask(&mut pool, &late)), (60, 0));
+    assert!(pool.loans.is_empty() && pool.purses[&purse(1)].loans.is_empty());
+    assert_eq!(pool.free, nano(40), "and nothing is lent for it");
+}
+
+#[test]
+fn an_edge_reads_what_others_have_and_do_not_use() {
+    let mut pool = pool(100);
+    for (edge, target, in_use) in [(1, 50, 20), (2, 30, 5)] {
+        let want = want(target, in_use);
+        let exchange = Exchange { want, ..under(exchange(edge, 1, 0), purse(1), 90, want) };
+        ask(&mut pool, &exchange);
+    }
+    let later = NOW.plus(Duration::from_secs(2));
+    let third = under(exchange(3, 1, 60), purse(1), 90, want(60, 60));
+    let (reply, _) = pool.exchange(&third, later, LEASE);
+    let silent = Duration::from_secs(2);
+    let others = Others { lent: nano(80), spare: nano(55), silent };
+    assert_eq!(reply.granted, Granted { loan: nano(20), free: nano(0), others });
+    assert_eq!(reply.purses, [Granted { loan: nano(10), free: nano(0), others }]);
+}
+
+#[test]
 fn what_others_do_not_use_can_be_recalled() {
     let mut pool = pool(100);
     let mut first = exchange(1, 1, 60);
