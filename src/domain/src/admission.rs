@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, Route, Target};
 use crate::key::ApiKey;
+use crate::limit::Kind;
 use crate::time::Timestamp;
 
 /// Why we said no. Closed, without strings: `proxy::reply` alone knows what a client reads.
@@ -55,11 +56,19 @@ pub enum Refusal {
     KeysUnavailable,
     /// The edge is shutting down.
     ShuttingDown,
+    /// More calls a second than the key or its account may make.
+    RequestsPerSecond,
+    /// More calls a minute.
+    RequestsPerMinute,
+    /// More tokens a minute.
+    TokensPerMinute,
+    /// More calls at the same time.
+    Concurrency,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::KeyMissing,
         Self::KeyUnknown,
         Self::KeyExpired,
@@ -83,7 +92,22 @@ impl Refusal {
         Self::Overloaded,
         Self::KeysUnavailable,
         Self::ShuttingDown,
+        Self::RequestsPerSecond,
+        Self::RequestsPerMinute,
+        Self::TokensPerMinute,
+        Self::Concurrency,
     ];
+}
+
+impl From<Kind> for Refusal {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::RequestsPerSecond => Self::RequestsPerSecond,
+            Kind::RequestsPerMinute => Self::RequestsPerMinute,
+            Kind::TokensPerMinute => Self::TokensPerMinute,
+            Kind::Concurrency => Self::Concurrency,
+        }
+    }
 }
 
 /// Leave to go upstream.

@@ -79,6 +79,8 @@ pub struct Catalog {
     listed: Vec<Listed>,
     /// Every configured target, by its slot.
     targets: Vec<Configured>,
+    /// Every target's prices, by its name: two routes may say different ones of the same.
+    prices: Vec<(Arc<str>, Prices)>,
 }
 
 /// A target as it was configured, once for all routes that name it.
@@ -90,8 +92,6 @@ pub struct Configured {
     pub provider: ProviderIndex,
     /// The model's ID at that provider.
     pub upstream_model: Arc<str>,
-    /// What it costs there in the course of time.
-    pub prices: Prices,
 }
 
 /// Ends a route's pattern that stands for all names with the same beginning.
@@ -102,6 +102,7 @@ impl Catalog {
     /// beginning, and a `*` in its targets' models stands for the rest of the name.
     pub fn new(mut routes: Vec<Route>, mut listed: Vec<Listed>) -> Self {
         let targets = assign_slots(&mut routes);
+        let prices = distinct_prices(&routes);
         let (wild, plain): (Vec<_>, Vec<_>) =
             routes.into_iter().partition(|route| route.pattern.ends_with(WILDCARD));
         let exact = plain.into_iter().map(|route| (Arc::clone(&route.pattern), Arc::new(route)));
@@ -111,7 +112,7 @@ impl Catalog {
             .collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         listed.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { exact: exact.collect(), prefixes, listed, targets }
+        Self { exact: exact.collect(), prefixes, listed, targets, prices }
     }
 
     /// Every configured target, by its slot.
@@ -146,13 +147,32 @@ impl Catalog {
 
     /// When the first price changes after `now`, if one does.
     pub fn next_price_change(&self, now: Timestamp) -> Option<Timestamp> {
-        self.targets.iter().filter_map(|target| target.prices.next_change(now)).min()
+        self.prices.iter().filter_map(|(_, prices)| prices.next_change(now)).min()
+    }
+
+    /// The prices of every configured target that has any, by its name; one that is priced differently
+    /// in several routes is there with each.
+    pub fn prices(&self) -> &[(Arc<str>, Prices)] {
+        &self.prices
     }
 
     /// The patterns of all routes: the bounded set of names that metrics may use.
     pub fn patterns(&self) -> impl Iterator<Item = &Arc<str>> {
         self.exact.keys().chain(self.prefixes.iter().map(|(_, route)| &route.pattern))
     }
+}
+
+fn distinct_prices(routes: &[Route]) -> Vec<(Arc<str>, Prices)> {
+    let mut known: HashMap<&str, Vec<&Prices>> = HashMap::new();
+    let mut distinct = Vec::new();
+    for target in routes.iter().flat_map(|route| &route.targets) {
+        let of_name = known.entry(&target.name).or_default();
+        if !target.prices.all().is_empty() && !of_name.contains(&&target.prices) {
+            of_name.push(&target.prices);
+            distinct.push((Arc::clone(&target.name), target.prices.clone()));
+        }
+    }
+    distinct
 }
 
 /// Gives each target that was configured a place of its own; one that several routes name has one.
@@ -165,7 +185,6 @@ fn assign_slots(routes: &mut [Route]) -> Vec<Configured> {
                 name: Arc::clone(&target.name),
                 provider: target.provider,
                 upstream_model: Arc::clone(&target.upstream_model),
-                prices: target.prices.clone(),
             });
             TargetSlot(targets.len().saturating_sub(1))
         });

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::catalog::Route;
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::journal::{Ended, Intent, Mark};
 use tokenroute_domain::key::{Funding, SharedKey};
+use tokenroute_domain::limit::allowance::Levels;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
@@ -19,6 +21,7 @@ use crate::books::{Books, Denied, Hold, Progress};
 use crate::clock;
 use crate::estimate::{Estimator, PROMPT_BYTES_MAX, in_proportion};
 use crate::lifecycle::{InFlight, Lifecycle};
+use crate::limits::{Limited, Permit};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::outbox::{Outbox, Slot};
 use crate::request::Request;
@@ -59,6 +62,11 @@ pub(crate) struct Call {
     pub(crate) account: Account,
     /// The request, for going on elsewhere and for counting its tokens if nobody else does.
     pub(crate) request: Option<Request>,
+    /// How our limits stand, for the answer's head.
+    pub(crate) levels: Levels,
+    /// After how long a limit of ours may let the call pass, if it did not.
+    pub(crate) retry_after: Option<Duration>,
+    permit: Option<Permit>,
     route: Option<(Arc<Route>, Option<Arc<RouteMetrics>>)>,
     ending: Option<(Outcome, Option<&'static str>)>,
     first_token_micros: Option<u64>,
@@ -83,6 +91,9 @@ impl Call {
             streamed: false,
             account: Account::default(),
             request: None,
+            levels: Levels::default(),
+            retry_after: None,
+            permit: None,
             route: None,
             ending: None,
             first_token_micros: None,
@@ -107,6 +118,23 @@ impl Call {
             self.slot = self.ledger.outbox.reserve_unknown();
         }
         self.slot.is_some()
+    }
+
+    /// Takes note of what limits say: leave, which is settled with the call, or for how long not.
+    pub(crate) fn limit(&mut self, leave: Result<Permit, Limited>) -> Result<(), Refusal> {
+        match leave {
+            Ok(permit) => {
+                self.levels = permit.levels();
+                self.permit = Some(permit);
+                Ok(())
+            }
+            Err(limited) => {
+                self.levels = limited.levels;
+                self.retry_after = Some(limited.retry_after);
+                self.ledger.metrics.limited(limited.which);
+                Err(limited.which.into())
+            }
+        }
     }
 
     /// Takes note of the admitted route.
@@ -287,6 +315,7 @@ impl Drop for Call {
             account,
             funds: self.funds.take(),
             prepaid: self.key.as_ref().is_some_and(|key| key.funding == Funding::Prepaid),
+            permit: self.permit.take(),
             route: self.route.take().and_then(|(_, metrics)| metrics),
             metrics: self.ledger.metrics.clone(),
         };
@@ -310,6 +339,7 @@ pub(crate) struct Settlement {
     account: Account,
     funds: Option<Box<Funds>>,
     prepaid: bool,
+    permit: Option<Permit>,
     route: Option<Arc<RouteMetrics>>,
     metrics: Metrics,
 }
@@ -317,7 +347,7 @@ pub(crate) struct Settlement {
 impl Settlement {
     /// Puts a price on what was done and sends the record.
     pub(crate) fn settle(self, count: &dyn Count) {
-        let Self { mut record, slot, account, funds, prepaid, route, metrics } = self;
+        let Self { mut record, slot, account, funds, prepaid, permit, route, metrics } = self;
         if !account.is_empty() {
             account.settle(&mut record, count);
         }
@@ -327,6 +357,9 @@ impl Settlement {
         let due = funds.map(|funds| funds.hold.settle(record.cost));
         if let Some(due) = due.as_ref().filter(|_| prepaid) {
             record.charge = due.charge;
+        }
+        if let Some(permit) = permit {
+            permit.settle(record.usage.input_total().saturating_add(record.usage.output_total()));
         }
         metrics.ended(&record, route.as_deref());
         log(&record);

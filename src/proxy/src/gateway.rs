@@ -19,11 +19,13 @@ use tokenroute_domain::record::Outcome;
 use crate::accept::{self, Asked};
 use crate::books::Books;
 use crate::call::{Call, Ledger};
+use crate::clock;
 use crate::dispatch::{Attempts, Terms};
 use crate::estimate::Estimator;
 use crate::funds;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::relay;
@@ -44,6 +46,7 @@ pub struct Gateway {
     connector: Arc<Connector>,
     ledger: Arc<Ledger>,
     buffered: Arc<Buffered>,
+    limiter: Limiter,
 }
 
 /// What a gateway is made of.
@@ -65,16 +68,19 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// Where calls with money in them get their holds.
     pub books: Books,
+    /// Who decides about limits.
+    pub limiter: Limiter,
 }
 
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { keys, peppers, snapshot, targets, outbox, metrics, lifecycle, books } = parts;
+        let Parts { keys, peppers, snapshot, targets, outbox, metrics, .. } = parts;
+        let Parts { lifecycle, books, limiter, .. } = parts;
         let estimator = Estimator::start(outbox.free())?;
         let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle, books });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
-        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered })
+        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered, limiter })
     }
 
     /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
@@ -105,6 +111,9 @@ impl Gateway {
         let now = call.started;
         let admission =
             admission::decide(&key, &snapshot.catalog, model, now).map_err(Fault::Refused)?;
+        let (tick, bytes) = (clock::tick(), request.frames.end());
+        let leave = self.limiter.admit(&key, &snapshot.tiers, tick, bytes).await;
+        call.limit(leave).map_err(Fault::Refused)?;
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
         let body = (session.req_header(), &request);

@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod keys;
 mod leg;
 pub mod lifecycle;
+pub mod limits;
 mod listing;
 pub mod metrics;
 mod open;

@@ -7,6 +7,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use tokenroute_domain::limit::Kind;
 use tokenroute_domain::record::{Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
 
@@ -34,6 +35,7 @@ pub struct Series {
     calls: Vec<Vec<IntCounter>>,
     failures: Vec<IntCounter>,
     targets: TargetCounters,
+    limited: IntCounterVec,
     recoveries: IntCounterVec,
     probes: IntCounterVec,
     latency: Histogram,
@@ -189,6 +191,7 @@ impl Metrics {
             calls: by_endpoint_and_outcome(&calls),
             failures: by_failure(&failures),
             targets: TargetCounters::new(&registry)?,
+            limited: by_limit(&registry)?,
             recoveries: counters(
                 &registry,
                 (
@@ -260,6 +263,11 @@ impl Metrics {
         self.targets.forget(name);
     }
 
+    /// Counts a call that a limit of ours did not let pass.
+    pub(crate) fn limited(&self, which: Kind) {
+        self.limited.with_label_values(&[which.as_str()]).inc();
+    }
+
     /// Counts an answer that broke off, and whether another target went on with it.
     pub(crate) fn recovered(&self, did: bool) {
         let result = if did { "continued" } else { "ended" };
@@ -322,6 +330,16 @@ fn by_endpoint_and_outcome(calls: &IntCounterVec) -> Vec<Vec<IntCounter>> {
 
 fn by_failure(failures: &IntCounterVec) -> Vec<IntCounter> {
     Failure::ALL.iter().map(|failure| failures.with_label_values(&[failure.as_str()])).collect()
+}
+
+/// Refusals by limit: every series from the start.
+fn by_limit(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let name = ("tokenroute_limited_total", "Calls refused by a limit of their key or account.");
+    let limited = counters(registry, name, &["limit"])?;
+    for kind in Kind::ALL {
+        limited.with_label_values(&[kind.as_str()]);
+    }
+    Ok(limited)
 }
 
 fn seconds(micros: u64) -> f64 {

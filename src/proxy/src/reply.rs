@@ -15,6 +15,7 @@ use tokenroute_domain::routing::Failure;
 use tokenroute_wire::envelope::{Envelope, read_error};
 
 use crate::call::Call;
+use crate::limits;
 use crate::snapshot::Provider;
 use crate::words::{self, Words};
 
@@ -184,7 +185,7 @@ pub(crate) async fn fault(
         | Fault::Shutdown
         | Fault::Panicked => (words.status, words.envelope().body(), None),
     };
-    let retry_after = retry_after.or_else(|| (status == 503).then_some(RETRY));
+    let retry_after = retry_after.or(call.retry_after).or_else(|| (status == 503).then_some(RETRY));
     answer(session, call, Answer { status, body, retry_after }).await
 }
 
@@ -272,6 +273,7 @@ pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(status, Some(10))?;
     head.insert_header("x-request-id", call.id.to_string())?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    limits::insert(&mut head, &call.levels)?;
     if let Some(target) = call.target() {
         head.insert_header("x-tokenroute-target", &**target)?;
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
-use tokenroute_domain::limit;
+use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::record::Endpoint;
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Bounds on requests.
     pub limits: Limits,
     /// Limits of keys and accounts that are bundled under a name.
-    pub tiers: HashMap<Arc<str>, limit::Limits>,
+    pub tiers: Tiers,
     /// How calls that are paid for are bounded.
     pub money: MoneySettings,
 }
@@ -192,10 +192,11 @@ pub struct Snapshot {
     pub(crate) catalog: Catalog,
     /// Bounds on requests.
     pub(crate) limits: Limits,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub(crate) tiers: Tiers,
     providers: Vec<Arc<Provider>>,
     /// What of the models is listed.
     pub(crate) listing: Listing,
-    tiers: HashMap<Arc<str>, limit::Limits>,
     money: MoneySettings,
     routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
     /// How each target stands, by its slot.
@@ -260,11 +261,6 @@ impl Snapshot {
     /// Which generation this is.
     pub const fn generation(&self) -> u64 {
         self.generation
-    }
-
-    /// The limits that a tier bundles, if there is a tier of that name.
-    pub fn tier(&self, name: &str) -> Option<limit::Limits> {
-        self.tiers.get(name).copied()
     }
 
     /// How calls that are paid for are bounded.

@@ -36,6 +36,11 @@ impl Words {
     }
 }
 
+/// What is said of a limit of ours.
+const fn limit(reason: &'static str, message: &'static str) -> Words {
+    Words { status: 429, kind: "rate_limit_error", reason, message, param: None }
+}
+
 const AUTH: &str = "authentication_error";
 const INVALID: &str = "invalid_request_error";
 const UNAVAILABLE: &str = "service_unavailable";
@@ -203,6 +208,22 @@ const SHUTTING_DOWN: Words = Words {
     message: "This edge is shutting down. Try again.",
     param: None,
 };
+const REQUESTS_PER_SECOND: Words = limit(
+    "requests_per_second",
+    "More requests a second than the key or its account may make. Wait for the time in Retry-After, and send more slowly.",
+);
+const REQUESTS_PER_MINUTE: Words = limit(
+    "requests_per_minute",
+    "More requests a minute than the key or its account may make. Wait for the time in Retry-After, and send more slowly.",
+);
+const TOKENS_PER_MINUTE: Words = limit(
+    "tokens_per_minute",
+    "More tokens a minute than the key or its account may use. Wait for the time in Retry-After, or send shorter prompts.",
+);
+const CONCURRENCY: Words = limit(
+    "concurrency",
+    "More requests at the same time than the key or its account may make. Wait until one of them has ended.",
+);
 const UPSTREAM_UNREACHABLE: Words = Words {
     status: 502,
     kind: UPSTREAM,
@@ -370,6 +391,10 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
         Refusal::Overloaded => OVERLOADED,
         Refusal::KeysUnavailable => KEYS_UNAVAILABLE,
         Refusal::ShuttingDown => SHUTTING_DOWN,
+        Refusal::RequestsPerSecond => REQUESTS_PER_SECOND,
+        Refusal::RequestsPerMinute => REQUESTS_PER_MINUTE,
+        Refusal::TokensPerMinute => TOKENS_PER_MINUTE,
+        Refusal::Concurrency => CONCURRENCY,
     }
 }
 

@@ -25,6 +25,7 @@ use tokenroute_proxy::books::Books;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::keys::{Find, Keys};
 use tokenroute_proxy::lifecycle::Lifecycle;
+use tokenroute_proxy::limits::Limiter;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::resolve::Resolver;
@@ -137,6 +138,7 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Ended>) {
         metrics: metrics.clone(),
         lifecycle: Lifecycle::default(),
         books: Books::new(NodeId::new(Timestamp(0), 0), Arc::new(Nobody), Arc::new(Nobody)),
+        limiter: Limiter::default(),
     })
     .unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

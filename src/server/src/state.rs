@@ -114,7 +114,8 @@ mod tests {
 
     fn plan(folder: &TempDir) -> StatePlan {
         let dir = folder.path().join("a/b");
-        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url: None }
+        let (redis_url, database) = Default::default();
+        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url, database }
     }
 
     fn refusal(plan: &StatePlan) -> String {

@@ -7,7 +7,7 @@ use super::file::{File, Fraction, Seconds};
 use super::plan::{Plan, RoutesPlan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
-use super::{Environment, limits, providers, routes, server};
+use super::{Environment, limits, money, providers, routes, server};
 
 /// Checks what was typed. Relative paths are taken from `folder`, the file's own.
 pub(super) fn check(
@@ -32,7 +32,7 @@ pub(super) fn check_state(
     let Written { file, mut problems, .. } = written;
     let concerns = |path: &str| {
         let section = path.split(['.', '[']).next().unwrap_or_default();
-        ["file", "state_dir", "keys", "redis"].contains(&section)
+        ["file", "state_dir", "keys", "redis", "database"].contains(&section)
     };
     problems.retain(|problem| concerns(&problem.path));
     let mut checker = Checker::new(&problems, folder, environment);
@@ -78,6 +78,8 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
     let sizes = limits::sizes(checker, &file.limits);
     let shutdown = server::shutdown(checker, &file.shutdown);
     let log = server::log(checker, &file.log);
+    let tiers = money::tiers(checker, file);
+    let money = money::money(checker, &file.money);
     let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
     let providers = providers::check(checker, file, demo);
     let catalog = routes::check(checker, file, &providers);
@@ -93,6 +95,8 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
         demo,
         providers,
         catalog,
+        tiers,
+        money,
         warnings: Vec::new(),
     }
 }

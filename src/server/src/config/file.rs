@@ -22,7 +22,13 @@ pub(crate) struct File {
     /// Where operators connect.
     pub admin: Admin,
     /// The key cache and messenger that several edges share.
-    pub redis: Redis,
+    pub redis: Address,
+    /// Where keys, records and the ledger are.
+    pub database: Address,
+    /// How calls that are paid for are bounded.
+    pub money: Money,
+    /// Limits under a name.
+    pub tiers: BTreeMap<String, Tier>,
     /// Bounds of calls and connections.
     pub limits: Limits,
     /// How long things may take.
@@ -78,11 +84,11 @@ pub(crate) struct Admin {
     pub address: Option<String>,
 }
 
-/// `[redis]`: at most one of the three.
+/// `[redis]` and `[database]`: at most one of the three.
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
-pub(crate) struct Redis {
+pub(crate) struct Address {
     /// The variable that holds the URL.
     pub url_env: Option<String>,
     /// The file that holds the URL.
@@ -91,6 +97,30 @@ pub(crate) struct Redis {
     #[serde(deserialize_with = "secret")]
     #[cfg_attr(test, serde(serialize_with = "hidden"))]
     pub url: Option<SecretString>,
+}
+
+/// `[money]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Money {
+    /// How long money is lent to an edge that is not heard of.
+    pub lease_seconds: Option<Seconds>,
+    /// The cap on answers where neither the request nor the catalogue names one.
+    pub output_tokens_default: Option<i64>,
+    /// The least that an answer is capped at for want of money.
+    pub output_tokens_min: Option<i64>,
+}
+
+/// `[tiers.NAME]`; the fields are explained at the domain's `limit::Limits`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Tier {
+    pub requests_per_second: Option<i64>,
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub concurrency: Option<i64>,
 }
 
 /// `[limits]`; the fields are explained at the proxy's `snapshot::Limits` and at
@@ -226,6 +256,8 @@ pub(crate) struct Quirks {
     pub reasoning: Option<String>,
     /// `message`, `prefix`, `partial` or `continue_final_message`.
     pub prefill: Option<String>,
+    /// `max_tokens` or `max_completion_tokens`.
+    pub output_cap: Option<String>,
 }
 
 /// `[providers.NAME.probe]`
@@ -239,8 +271,7 @@ pub(crate) struct Probe {
     pub kind: Option<String>,
 }
 
-/// `[[providers.NAME.models]]`; prices are in USD per million tokens, `request` in USD.
-/// The rates are explained at `domain::money::Price`.
+/// `[[providers.NAME.models]]`
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
@@ -249,6 +280,8 @@ pub(crate) struct Model {
     pub created: Option<i64>,
     pub context_tokens: Option<i64>,
     pub output_tokens_max: Option<i64>,
+    pub image_tokens_max: Option<i64>,
+    // The fields of `Price` but `from`: a flattened table would hide unknown fields.
     pub input: Option<String>,
     pub input_cache_read: Option<String>,
     pub input_cache_write: Option<String>,
@@ -260,6 +293,54 @@ pub(crate) struct Model {
     pub output_audio: Option<String>,
     pub output_image: Option<String>,
     pub request: Option<String>,
+    pub long_context: Option<LongContext>,
+    pub service_tiers: Option<ServiceTiers>,
+    /// Prices from certain days on.
+    pub prices: Vec<Price>,
+}
+
+/// One of `prices`: in USD per million tokens, `request` in USD. The rates are explained at
+/// `domain::money::Price`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Price {
+    /// The first day (UTC) that it holds on, as `YYYY-MM-DD`; without it, from ever on.
+    pub from: Option<String>,
+    pub input: Option<String>,
+    pub input_cache_read: Option<String>,
+    pub input_cache_write: Option<String>,
+    pub input_cache_write_long: Option<String>,
+    pub input_audio: Option<String>,
+    pub input_image: Option<String>,
+    pub output: Option<String>,
+    pub output_reasoning: Option<String>,
+    pub output_audio: Option<String>,
+    pub output_image: Option<String>,
+    pub request: Option<String>,
+    pub long_context: Option<LongContext>,
+    pub service_tiers: Option<ServiceTiers>,
+}
+
+/// `long_context` of a price: factors.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct LongContext {
+    /// Prompts of more input tokens are long.
+    pub above_tokens: Option<i64>,
+    pub input: Option<String>,
+    pub output: Option<String>,
+}
+
+/// `service_tiers` of a price: factors.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct ServiceTiers {
+    pub flex: Option<String>,
+    pub priority: Option<String>,
+    pub scale: Option<String>,
 }
 
 /// `[[routes]]`
@@ -324,6 +405,12 @@ pub(crate) struct Target {
     pub prefill: Option<bool>,
     /// How many tokens of input and output it can hold together.
     pub context_tokens: Option<i64>,
+    /// How long one answer can be.
+    pub output_tokens_max: Option<i64>,
+    /// How many tokens one image can be.
+    pub image_tokens_max: Option<i64>,
+    /// What it costs, instead of what the provider's list of models says.
+    pub prices: Vec<Price>,
 }
 
 /// A length of time in seconds, whole or not.

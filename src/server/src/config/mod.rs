@@ -9,6 +9,7 @@ mod credential;
 mod deadlines;
 mod file;
 mod limits;
+mod money;
 mod plan;
 mod policy;
 mod preset;
@@ -25,7 +26,9 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use plan::{Log, LogFormat, LogLevel, Plan, RoutesPlan, Shutdown, StatePlan, Tls};
+pub(crate) use plan::{
+    DatabasePlan, Log, LogFormat, LogLevel, Plan, RoutesPlan, Shutdown, StatePlan, Tls,
+};
 pub(crate) use policy::words;
 pub(crate) use problem::Problem;
 pub(crate) use watch::Watch;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
-use tokenroute_domain::money::Price;
+use tokenroute_domain::limit::Tiers;
+use tokenroute_domain::money::Prices;
 use tokenroute_proxy::snapshot::{
-    Deadlines, Limits, OnDisconnect, Probe, ProviderSettings, Settings,
+    Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
@@ -39,6 +40,10 @@ pub(crate) struct Plan {
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
     pub catalog: Catalog,
+    /// Limits of keys and accounts that are bundled under a name.
+    pub tiers: Tiers,
+    /// How calls that are paid for are bounded.
+    pub money: MoneyPlan,
     /// What is allowed but unwise, in words for the operator.
     pub warnings: Vec<String>,
 }
@@ -52,6 +57,38 @@ pub(crate) struct StatePlan {
     pub pepper_file: PathBuf,
     /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
     pub redis_url: Option<SecretString>,
+    /// Where keys, records and the ledger are.
+    pub database: DatabasePlan,
+}
+
+/// Which database is the truth.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum DatabasePlan {
+    /// A file in the folder of state.
+    #[default]
+    Sqlite,
+    /// PostgreSQL at this URL, which may hold a password.
+    Postgres(SecretString),
+}
+
+impl DatabasePlan {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres(url) => Some(url.expose_secret()),
+        }
+    }
+}
+
+/// How calls that are paid for are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MoneyPlan {
+    /// How long money is lent to an edge that is not heard of.
+    pub lease: Duration,
+    /// What a call is bounded by.
+    pub settings: MoneySettings,
+    /// Whether calls that an earlier run did not live to settle are settled from its journal.
+    pub replay: bool,
 }
 
 /// Which model leads where: all that it takes to explain a route.
@@ -156,6 +193,8 @@ pub(crate) struct ProviderPlan {
     pub http2: bool,
     /// How it is told to go on from an assistant's message.
     pub prefill: PrefillForm,
+    /// How a cap on the output of a chat is told to it.
+    pub output_cap: OutputCap,
     /// How it is looked after while nobody calls; `None`: not at all.
     pub probe: Option<Probe>,
     /// What is known of its models.
@@ -169,12 +208,14 @@ pub(crate) struct ModelPlan {
     pub id: Arc<str>,
     /// When it came out, in seconds since the Unix epoch; 0 if nobody has said.
     pub created: u64,
-    /// What it costs; `None` if nobody has said.
-    pub price: Option<Price>,
+    /// What it costs in the course of time.
+    pub prices: Prices,
     /// Input and output tokens that it can hold together.
     pub context_tokens: Option<u64>,
     /// Most output tokens of one answer.
     pub output_tokens_max: Option<u64>,
+    /// Most input tokens of one image.
+    pub image_tokens_max: Option<u64>,
 }
 
 impl Plan {
@@ -186,6 +227,8 @@ impl Plan {
             catalog: self.catalog.clone(),
             providers: providers.collect(),
             limits: self.limits,
+            tiers: self.tiers.clone(),
+            money: self.money.settings,
         }
     }
 
@@ -198,6 +241,8 @@ impl Plan {
             ("state_dir", self.state.dir != other.state.dir),
             ("keys.pepper_file", self.state.pepper_file != other.state.pepper_file),
             ("redis", redis(self) != redis(other)),
+            ("database", self.state.database.url() != other.state.database.url()),
+            ("money.lease_seconds", self.money.lease != other.money.lease),
             ("listen", self.listen != other.listen),
             ("admin", self.admin != other.admin),
             ("limits.records_max", ours.records_max != theirs.records_max),
@@ -230,6 +275,7 @@ impl ProviderPlan {
             deadlines: self.deadlines,
             http2: self.http2,
             prefill: self.prefill,
+            output_cap: self.output_cap,
             probe: self.probe,
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokenroute_domain::catalog::is_model_name;
-use tokenroute_domain::money::{Price, Rate};
-use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect, Probe, ProbeKind};
+use tokenroute_domain::money::{Price, Prices, Rate};
+use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect, OutputCap, Probe, ProbeKind};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
@@ -15,7 +15,6 @@ use super::base::{Base, Origin};
 use super::check::{Checker, bounds};
 use super::file::{self, File, Provider};
 use super::plan::{ModelPlan, ProviderPlan};
-use super::problem::Problem;
 use super::{credential, deadlines, preset, price};
 
 /// The name of the provider that runs in this process.
@@ -27,7 +26,7 @@ const PROVIDERS_MAX: usize = 1_000;
 /// Most models of a provider.
 const MODELS_MAX: usize = 10_000;
 /// Longest name of a provider: it becomes a part of model names, headers and metrics.
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 /// Most tokens that a model may be said to hold.
 pub(super) const TOKENS_MAX: u64 = 1_000_000_000;
 
@@ -35,6 +34,10 @@ const ON_DISCONNECT: [(&str, OnDisconnect); 2] =
     [("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
 const REASONING: [(&str, Reasoning); 3] =
     [("inside", Reasoning::Inside), ("added", Reasoning::Added), ("by_total", Reasoning::ByTotal)];
+const CAPS: [(&str, OutputCap); 2] = [
+    ("max_tokens", OutputCap::MaxTokens),
+    ("max_completion_tokens", OutputCap::MaxCompletionTokens),
+];
 const PREFILL: [(&str, PrefillForm); 4] = [
     ("message", PrefillForm::Message),
     ("prefix", PrefillForm::Prefix),
@@ -78,10 +81,15 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<C
     providers
 }
 
-fn check_name(checker: &mut Checker<'_>, path: &str, name: &str) {
+/// Whether a name can be a part of others, of headers and of metrics.
+pub(super) fn is_plain_name(name: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain)
+}
+
+fn check_name(checker: &mut Checker<'_>, path: &str, name: &str) {
+    if !is_plain_name(name) {
         checker.problem(path, "is no name: use a-z, 0-9, - and _, at most 64 of them");
     } else if name == DEMO {
         checker.problem(path, "is the name of the built-in demo provider: choose another");
@@ -131,6 +139,8 @@ fn check_one(
     let stream_options = typed.quirks.stream_options.or(preset.quirks.stream_options);
     let quirk = typed.quirks.prefill.as_deref().or(preset.quirks.prefill.as_deref());
     let prefill = checker.word(&at("quirks.prefill"), quirk, &PREFILL, PrefillForm::Message);
+    let quirk = typed.quirks.output_cap.as_deref().or(preset.quirks.output_cap.as_deref());
+    let output_cap = checker.word(&at("quirks.output_cap"), quirk, &CAPS, OutputCap::MaxTokens);
     let defaults = deadlines::deadlines(checker, &at("deadlines"), &preset.deadlines, defaults);
     let deadlines = deadlines::deadlines(checker, &at("deadlines"), &typed.deadlines, &defaults);
     let probe = typed.probe.as_ref().or(preset.probe.as_ref());
@@ -147,6 +157,7 @@ fn check_one(
         deadlines,
         http2: typed.http2.or(preset.http2).unwrap_or(false),
         prefill,
+        output_cap,
         probe,
         models,
     };
@@ -297,13 +308,11 @@ fn check_model(checker: &mut Checker<'_>, path: &str, model: &file::Model) -> Mo
     };
     let context_tokens = tokens(checker, "context_tokens", model.context_tokens);
     let output_tokens_max = tokens(checker, "output_tokens_max", model.output_tokens_max);
+    let image_tokens_max = tokens(checker, "image_tokens_max", model.image_tokens_max);
     let created = checker.count(&format!("{path}.created"), model.created, bounds(0, 0, 1 << 40));
-    let mut problems = Vec::new();
-    let price = price::check(path, model, &mut problems);
-    for Problem { path, message } in problems {
-        checker.problem(path, message);
-    }
-    ModelPlan { id: Arc::from(id), created, price, context_tokens, output_tokens_max }
+    let prices = price::of_model(checker, path, model);
+    let id = Arc::from(id);
+    ModelPlan { id, created, prices, context_tokens, output_tokens_max, image_tokens_max }
 }
 
 /// The provider that runs in this process, free of charge.
@@ -311,9 +320,10 @@ fn demo_provider(defaults: &Deadlines) -> Checked {
     let model = |id: &str| ModelPlan {
         id: Arc::from(id),
         created: 0,
-        price: Some(Price::flat(Rate(0), Rate(0))),
+        prices: Prices::always(Price::flat(Rate(0), Rate(0))),
         context_tokens: None,
         output_tokens_max: None,
+        image_tokens_max: None,
     };
     let plan = ProviderPlan {
         name: Arc::from(DEMO),
@@ -325,6 +335,7 @@ fn demo_provider(defaults: &Deadlines) -> Checked {
         deadlines: *defaults,
         http2: false,
         prefill: PrefillForm::Message,
+        output_cap: OutputCap::MaxTokens,
         probe: None,
         models: DEMO_MODELS.into_iter().map(model).collect(),
     };

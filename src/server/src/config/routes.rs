@@ -11,8 +11,8 @@ use tokenroute_domain::routing::{Policy, TARGETS_MAX};
 use super::check::{Checker, bounds};
 use super::file::{self, File};
 use super::plan::ModelPlan;
-use super::policy;
 use super::providers::{Checked, TOKENS_MAX};
+use super::{policy, price};
 
 /// Most routes in a file.
 const ROUTES_MAX: usize = 10_000;
@@ -138,12 +138,14 @@ impl<'a> Table<'a> {
             name: Arc::from(format!("{provider}/{model}")),
             provider: index,
             upstream_model: Arc::from(model),
-            price: listed.and_then(|model| model.price),
+            prices: listed.map(|model| model.prices.clone()).unwrap_or_default(),
             weight,
             rank,
             slot: TargetSlot(0),
             prefill: false,
             context_tokens: listed.and_then(|model| model.context_tokens),
+            output_tokens_max: listed.and_then(|model| model.output_tokens_max),
+            image_tokens_max: listed.and_then(|model| model.image_tokens_max),
         }
     }
 
@@ -186,10 +188,13 @@ impl<'a> Table<'a> {
         let weight =
             checker.count(&format!("{path}.weight"), typed.weight, bounds(1, 0, WEIGHT_MAX));
         let rank = checker.count(&format!("{path}.rank"), typed.rank, bounds(0, 0, RANK_MAX));
-        let context = format!("{path}.context_tokens");
-        let context = typed
-            .context_tokens
-            .map(|_| checker.count(&context, typed.context_tokens, bounds(1, 1, TOKENS_MAX)));
+        let mut tokens = |name: &str, typed: Option<i64>| {
+            typed.map(|_| checker.count(&format!("{path}.{name}"), typed, bounds(1, 1, TOKENS_MAX)))
+        };
+        let context = tokens("context_tokens", typed.context_tokens);
+        let output = tokens("output_tokens_max", typed.output_tokens_max);
+        let image = tokens("image_tokens_max", typed.image_tokens_max);
+        let prices = price::of_target(checker, path, &typed.prices);
         let order = (u32::try_from(weight).ok()?, u32::try_from(rank).ok()?);
         let model = check_upstream_model(checker, (path, pattern), typed.model.as_deref());
         let field = format!("{path}.provider");
@@ -211,6 +216,9 @@ impl<'a> Table<'a> {
         Some(Target {
             prefill: typed.prefill.unwrap_or(false),
             context_tokens: context.or(target.context_tokens),
+            output_tokens_max: output.or(target.output_tokens_max),
+            image_tokens_max: image.or(target.image_tokens_max),
+            prices: if typed.prices.is_empty() { target.prices.clone() } else { prices },
             ..target
         })
     }

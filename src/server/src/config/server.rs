@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_store::RedisCache;
 
 use super::check::{Checker, bounds};
-use super::plan::{Listen, Log, LogFormat, LogLevel, Shutdown, StatePlan, Tls};
+use super::plan::{DatabasePlan, Listen, Log, LogFormat, LogLevel, Shutdown, StatePlan, Tls};
 use super::{credential, file, read};
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -32,7 +32,8 @@ pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
         Some(path) => checker.path("keys.pepper_file", path),
         None => dir.join("pepper"),
     };
-    StatePlan { dir, pepper_file, redis_url: redis_url(checker, &file.redis) }
+    let redis_url = redis_url(checker, &file.redis);
+    StatePlan { dir, pepper_file, redis_url, database: database(checker, &file.database) }
 }
 
 /// The folder of state: as typed, or the usual place.
@@ -138,29 +139,51 @@ fn tls(checker: &mut Checker<'_>, typed: &file::ListenTls) -> Option<Tls> {
 }
 
 /// Where Redis is; `None` if no field says.
-fn redis_url(checker: &mut Checker<'_>, typed: &file::Redis) -> Option<SecretString> {
+fn redis_url(checker: &mut Checker<'_>, typed: &file::Address) -> Option<SecretString> {
+    let (path, url) = address_of(checker, "redis", typed)?;
+    if let Err(why) = RedisCache::new(url.expose_secret()) {
+        checker.problem(path, format!("is {why}"));
+    }
+    Some(url)
+}
+
+/// Which database is the truth: without an address, a file in the folder of state.
+fn database(checker: &mut Checker<'_>, typed: &file::Address) -> DatabasePlan {
+    let Some((path, url)) = address_of(checker, "database", typed) else {
+        return DatabasePlan::Sqlite;
+    };
+    let scheme = url.expose_secret().split_once("://").map(|(scheme, _)| scheme);
+    if !scheme.is_some_and(|scheme| ["postgres", "postgresql"].contains(&scheme)) {
+        checker.problem(path, "is no address of PostgreSQL: write postgres://user@host/database");
+    }
+    DatabasePlan::Postgres(url)
+}
+
+/// The address that a section names, and the setting that says it; `None` if no field says.
+fn address_of(
+    checker: &mut Checker<'_>,
+    section: &str,
+    typed: &file::Address,
+) -> Option<(String, SecretString)> {
+    let at = |field: &str| format!("{section}.{field}");
     let (path, url) = match (&typed.url, &typed.url_env, &typed.url_file) {
         (None, None, None) => return None,
-        (Some(url), None, None) => ("redis.url", Ok(url.clone())),
+        (Some(url), None, None) => (at("url"), Ok(url.clone())),
         (None, Some(name), None) => {
-            ("redis.url_env", credential::from_value(name, checker.variable(name)))
+            (at("url_env"), credential::from_value(name, checker.variable(name)))
         }
         (None, None, Some(file)) => {
-            let file = checker.path("redis.url_file", file);
-            ("redis.url_file", credential::from_file(&file))
+            let path = at("url_file");
+            let file = checker.path(&path, file);
+            (path, credential::from_file(&file))
         }
         (_, _, _) => {
-            checker.problem("redis", "has more than one of url_env, url_file and url: keep one");
+            checker.problem(section, "has more than one of url_env, url_file and url: keep one");
             return None;
         }
     };
     match url {
-        Ok(url) => {
-            if let Err(why) = RedisCache::new(url.expose_secret()) {
-                checker.problem(path, format!("is {why}"));
-            }
-            Some(url)
-        }
+        Ok(url) => Some((path, url)),
         Err(why) => {
             checker.problem(path, why);
             None

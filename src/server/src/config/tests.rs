@@ -2,14 +2,18 @@
 
 mod broken;
 mod files;
+mod money;
 mod routing;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
-use tokenroute_domain::money::{NANO_PER_USD, Rate};
+use tokenroute_domain::catalog::Route;
+use tokenroute_domain::money::{NANO_PER_USD, Price, Rate};
+use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::snapshot::OnDisconnect;
 use tokenroute_wire::meter::Reasoning;
 
@@ -48,6 +52,11 @@ fn paths(text: &str) -> Vec<String> {
     problems.into_iter().map(|problem| problem.path).collect()
 }
 
+/// The price of a route's first target, in the year 2026.
+fn price(route: &Route) -> Option<Arc<Price>> {
+    route.targets[0].prices.at(Timestamp(1_775_000_000_000_000)).cloned()
+}
+
 /// Everything that a plan says, in a stable order.
 fn summary(plan: &Plan) -> String {
     let mut routes: Vec<_> = plan.catalog.patterns().map(ToString::to_string).collect();
@@ -61,6 +70,7 @@ fn summary(plan: &Plan) -> String {
             (rest.state, rest.listen, rest.admin, rest.sizes),
             (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
             (routes, rest.catalog.listed(), rest.warnings),
+            (rest.tiers, rest.money),
         )
     )
 }
@@ -113,6 +123,8 @@ fn no_secret_shows_in_problems_or_debug() {
         format!("[redis]\nurl = 'http://{SECRET}'"),
         format!("[redis]\nurl = 'redis://{SECRET}"),
         format!("[redis]\nurl = ['{SECRET}']"),
+        format!("[database]\nurl = 'mysql://{SECRET}@h'"),
+        "[database]\nurl_env = 'BROKEN'".to_owned(),
         format!("[limits]\nbody_bytes_max = '{SECRET}'\n[log]\nlevel = '{SECRET}'"),
         format!("[limits]\nbody_total_seconds = '{SECRET}, expected {SECRET}'"),
         format!("[demo]\nenabled = '{SECRET}'"),
@@ -126,7 +138,7 @@ fn no_secret_shows_in_problems_or_debug() {
         assert!(!told.concat().contains("canary") && !told.concat().contains("7f3a9c"), "{told:?}");
     }
     let text = format!(
-        "[redis]\nurl = 'redis://:{SECRET}@h'\n[providers.p]\nbase_url = 'https://h'\ncredential_env = 'KEY'"
+        "[redis]\nurl = 'redis://:{SECRET}@h'\n[database]\nurl = 'postgres://u:{SECRET}@h/d'\n[providers.p]\nbase_url = 'https://h'\ncredential_env = 'KEY'"
     );
     let written: read::Written = read::toml(&text).unwrap();
     let plan = plan(&text).unwrap();
@@ -162,10 +174,12 @@ fn the_reference_file_shows_every_setting() {
     let file = serde_json::to_value(&written.file).unwrap();
     let mut fields = BTreeMap::new();
     collect_fields("", &file, &mut fields);
-    // A provider's own are explained at `[deadlines]`.
+    // They are explained at `[deadlines]` and at the model's own price.
+    let elsewhere =
+        [".providers.deadlines", ".providers.models.prices.", ".routes.targets.prices."];
     let missing: Vec<_> = fields
         .into_iter()
-        .filter(|(path, shown)| !shown && !path.starts_with(".providers.deadlines"))
+        .filter(|(path, shown)| !shown && !elsewhere.iter().any(|own| path.starts_with(own)))
         .map(|(path, _)| path)
         .collect();
     assert_eq!(missing, Vec::<String>::new());
@@ -217,10 +231,10 @@ fn without_a_file_the_demo_answers_and_set_keys_bring_providers_up() {
     let names: Vec<_> = with_keys.providers.iter().map(|one| one.name.to_string()).collect();
     assert_eq!(names, ["openai", "xai", "demo"]);
     let listed = with_keys.catalog.find("openai/gpt-4o-mini").unwrap();
-    assert_eq!(listed.targets[0].price.unwrap().input.0, 150_000_000);
+    assert_eq!(price(&listed).unwrap().input.0, 150_000_000);
     let other = with_keys.catalog.find("openai/ft:gpt-4o:acme").unwrap();
     assert_eq!(other.targets[0].upstream_model.as_ref(), "ft:gpt-4o:acme");
-    assert_eq!(other.targets[0].price, None);
+    assert_eq!(price(&other), None);
 
     let closed = plan("[providers.p]\nbase_url = 'https://h'").unwrap();
     assert!(!closed.demo);
@@ -289,10 +303,11 @@ fn a_file_overrides_its_preset_by_field_and_by_model() {
     assert_eq!(eu.reasoning, Reasoning::Added);
     assert!(eu.stream_options);
     assert_eq!((eu.deadlines.head.as_millis(), eu.deadlines.stall.as_secs()), (500, 7));
-    let price = plan.catalog.find("eu/gpt-4o-mini").unwrap().targets[0].price.unwrap();
-    assert_eq!((price.input.0, price.input_cache_read.0), (1_000_000_000, 1_000_000_000));
-    assert!(plan.catalog.find("eu/gpt-4o").unwrap().targets[0].price.is_some());
-    assert_eq!(plan.catalog.find("eu/new").unwrap().targets[0].price, None);
+    let of = |model| price(&plan.catalog.find(model).unwrap());
+    let mini = of("eu/gpt-4o-mini").unwrap();
+    assert_eq!((mini.input.0, mini.input_cache_read.0), (1_000_000_000, 1_000_000_000));
+    assert!(of("eu/gpt-4o").is_some());
+    assert_eq!(of("eu/new"), None);
 }
 
 #[test]
@@ -317,7 +332,7 @@ fn a_route_of_ones_own_is_listed_and_takes_a_lists_place() {
     let fast = plan.catalog.find("fast").unwrap();
     let targets: Vec<_> = fast.targets.iter().map(|one| (one.name.as_ref(), one.weight)).collect();
     assert_eq!(targets, [("a/x", 1), ("b/y", 5)]);
-    assert!(fast.targets[0].price.is_some());
+    assert!(price(&fast).is_some());
     assert_eq!(plan.catalog.find("a/x").unwrap().targets[0].name.as_ref(), "b/z");
     assert_eq!(plan.catalog.find("b/m").unwrap().targets[0].name.as_ref(), "b/org/m");
     let listed: Vec<_> = plan.catalog.listed().iter().map(|one| one.id.as_ref()).collect();
@@ -403,13 +418,15 @@ fn what_needs_a_restart_is_told() {
     assert_eq!(base.needs_restart(&base), Vec::<&str>::new());
     let changed = plan(
         "state_dir = '/x'\n[listen]\nthreads = 7\n[admin]\naddress = '127.0.0.1:1'\n[log]\nlevel = 'warn'
-        [redis]\nurl = 'redis://h'\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
+        [redis]\nurl = 'redis://h'\n[database]\nurl = 'postgres://h/d'\n[money]\nlease_seconds = 5\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
     )
     .unwrap();
     let expected = [
         "state_dir",
         "keys.pepper_file",
         "redis",
+        "database",
+        "money.lease_seconds",
         "listen",
         "admin",
         "limits.records_max",
@@ -417,7 +434,11 @@ fn what_needs_a_restart_is_told() {
         "demo",
     ];
     assert_eq!(base.needs_restart(&changed), expected);
-    let live = plan("[limits]\ncalls_max = 5\n[deadlines]\nhead_seconds = 3").unwrap();
+    let live = plan(
+        "[limits]\ncalls_max = 5\n[deadlines]\nhead_seconds = 3\n[money]\noutput_tokens_min = 9
+        [tiers.t]\nconcurrency = 5",
+    )
+    .unwrap();
     assert_eq!(base.needs_restart(&live), Vec::<&str>::new());
 }
 
@@ -433,7 +454,7 @@ fn what_a_provider_does_not_say_is_what_most_of_them_do() {
     assert!(provider.stream_options && provider.credential.is_none());
     assert_eq!(provider.reasoning, Reasoning::Inside);
     assert_eq!(provider.on_disconnect, OnDisconnect::Cancel);
-    let price = provider.models[0].price.unwrap();
+    let price = provider.models[0].prices.at(Timestamp(0)).unwrap();
     let usd = |rate: Rate| rate.0 / NANO_PER_USD;
     let input = [price.input, price.input_cache_read, price.input_audio, price.input_image];
     assert_eq!(input.map(usd), [4; 4]);

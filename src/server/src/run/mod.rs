@@ -24,6 +24,7 @@ use sd_notify::NotifyState;
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;
+use tokenroute_proxy::limits::Limiter;
 use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::outbox::Outbox;
 use tokenroute_proxy::probe::Prober;
@@ -81,6 +82,8 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
+    let limiter = Limiter::default();
+    stores.share_limits(background.handle(), &limiter);
     let gateway = Gateway::new(Parts {
         keys: Arc::new(KeyDirectory(stores.directory.clone())),
         peppers: vec![state.pepper.clone()],
@@ -90,6 +93,7 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         lifecycle: lifecycle.clone(),
         books: stores.books.clone(),
+        limiter: limiter.clone(),
     })?;
     let admin = Admin {
         lifecycle: lifecycle.clone(),

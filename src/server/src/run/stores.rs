@@ -8,15 +8,17 @@ use secrecy::ExposeSecret;
 use tokenroute_domain::id::NodeId;
 use tokenroute_domain::journal::Ended;
 use tokenroute_domain::key::{KeyHash, SharedKey};
+use tokenroute_domain::limit::allowance::{Ask, Told};
 use tokenroute_domain::time::Timestamp;
-use tokenroute_proxy::bank::Bank;
+use tokenroute_proxy::bank::{self, Bank, Later};
 use tokenroute_proxy::books::{Books, Teller, TellerOptions};
 use tokenroute_proxy::clock;
 use tokenroute_proxy::keys::{Find, Keys, Unavailable};
+use tokenroute_proxy::limits::{Limiter, Shared};
 use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
-    Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, RedisCache, SqlBank,
-    TargetHints,
+    Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, LimitStore, RedisCache,
+    SqlBank, TargetHints,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +50,20 @@ impl Keys for KeyDirectory {
     }
 }
 
+/// `store`'s limits as the data plane asks for them.
+#[derive(Debug)]
+struct SharedLimits(LimitStore);
+
+impl Shared for SharedLimits {
+    fn exchange<'a>(&'a self, asks: &'a [Ask]) -> Later<'a, Result<Vec<Told>, bank::Unavailable>> {
+        Box::pin(async move { self.0.exchange(asks).await.map_err(|_failure| bank::Unavailable) })
+    }
+
+    fn count_edges(&self) -> Later<'_, Result<u32, bank::Unavailable>> {
+        Box::pin(async move { self.0.count_edges().await.map_err(|_failure| bank::Unavailable) })
+    }
+}
+
 /// What outlives the process, opened.
 pub(crate) struct Stores {
     pub(crate) database: Database,
@@ -57,6 +73,8 @@ pub(crate) struct Stores {
     teller: JoinHandle<usize>,
     /// What edges tell each other about targets; none without Redis.
     hints: Option<TargetHints>,
+    /// Where edges share limits; none without Redis.
+    limits: Option<LimitStore>,
     /// Ends the background work of the stores.
     stop: watch::Sender<bool>,
 }
@@ -73,6 +91,7 @@ impl Stores {
         let redis = plan.state.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
         let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
         let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
+        let limits = redis.clone().map(|redis| LimitStore::new(redis, clock::chance_bits()));
         let directory = Directory::new(database.clone(), redis, DirectoryOptions::default());
         let (stop, stopped) = watch::channel(false);
         let watched = directory.clone();
@@ -88,7 +107,7 @@ impl Stores {
         if plan.money.replay {
             tokio::spawn(money::settle_orphans(folder, bank, stop.subscribe()));
         }
-        Ok(Self { database, directory, books, teller, hints, stop })
+        Ok(Self { database, directory, books, teller, hints, limits, stop })
     }
 
     /// Tells other edges what this one finds out about targets, and the other way round.
@@ -111,6 +130,13 @@ impl Stores {
         });
     }
 
+    /// Keeps limits, with the other edges if there can be any.
+    pub(crate) fn share_limits(&self, runtime: &Handle, limiter: &Limiter) {
+        let shared = self.limits.clone();
+        let shared = shared.map(|limits| -> Arc<dyn Shared> { Arc::new(SharedLimits(limits)) });
+        runtime.spawn(limiter.clone().run(shared, self.stop.subscribe()));
+    }
+
     /// Waits until the bank has been told of every call. The outbox must have been closed. Tells how many
     /// are left, in the journal if money is in them: none, unless the bank was away to the last.
     pub(crate) fn finish(self) -> usize {
@@ -122,7 +148,7 @@ impl Stores {
 
 /// The database of the plan, with its schema up to date.
 pub(crate) async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
-    let opened = match &plan.database {
+    let opened = match &plan.state.database {
         DatabasePlan::Sqlite => Database::open(&state.database).await,
         DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
     };

@@ -31,6 +31,7 @@ mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod limits;
 mod money;
 mod outages;
 mod postgres;

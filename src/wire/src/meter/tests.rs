@@ -47,6 +47,30 @@ fn usage_of(usage: &str) -> (Option<Usage>, bool) {
 }
 
 #[test]
+fn the_service_tier_is_the_one_that_was_told_last() {
+    let mut meter = Meter::new(OPTIONS);
+    assert_eq!(meter.service_tier(), None);
+    let mut tell = |tier: &str| {
+        judge(&mut meter, &format!("data: {{\"choices\":[],\"service_tier\":{tier}}}\n\n"));
+        meter.service_tier()
+    };
+    assert_eq!(tell("null"), None);
+    assert_eq!(tell("\"auto\""), Some(ServiceTier::Auto));
+    assert_eq!(tell("\"priority\""), Some(ServiceTier::Priority));
+    assert_eq!(tell("null"), Some(ServiceTier::Priority));
+    assert_eq!(tell("\"turbo\""), Some(ServiceTier::Other));
+
+    let body = r#"{"choices":[{"message":{"content":"a"}}],"service_tier":"flex"}"#;
+    let long = body.replace("\"a\"", &format!("\"{}\"", "a".repeat(DOCUMENT_BYTES_MAX)));
+    for body in [body, &long] {
+        let mut meter = Meter::new(OPTIONS);
+        meter.body(body.as_bytes());
+        meter.finish();
+        assert_eq!(meter.service_tier(), Some(ServiceTier::Flex));
+    }
+}
+
+#[test]
 fn an_event_is_held_until_one_says_something() {
     let nothing = [
         r#"{"choices":[]}"#,

@@ -5,6 +5,7 @@ mod property;
 mod splicing;
 
 use bytes::Bytes;
+use tokenroute_domain::money::ServiceTier;
 
 use super::*;
 
@@ -427,4 +428,76 @@ fn long_white_space_at_the_end_is_let_through() {
     assert_eq!(scanner.settled(), 1);
     scanner.feed(b"  ").unwrap();
     assert_eq!(scanner.settled(), scanner.scanned());
+}
+
+#[test]
+fn tells_the_service_tier() {
+    let tier = |body: &str| facts(body).service_tier;
+    assert_eq!(tier(r#"{"model":"m"}"#), None);
+    for (value, expected) in [
+        (r#""auto""#, ServiceTier::Auto),
+        ("null", ServiceTier::Auto),
+        (r#""default""#, ServiceTier::Default),
+        (r#""fl\u0065x""#, ServiceTier::Flex),
+        (r#""priority""#, ServiceTier::Priority),
+        (r#""scale""#, ServiceTier::Scale),
+        (r#""Flex""#, ServiceTier::Other),
+        (r#""priority ""#, ServiceTier::Other),
+        (r#""\ud800""#, ServiceTier::Other),
+        ("1", ServiceTier::Other),
+        (r#"["flex"]"#, ServiceTier::Other),
+    ] {
+        assert_eq!(tier(&format!(r#"{{"service_tier":{value}}}"#)), Some(expected), "{value}");
+    }
+    let decoy = r#"{"messages":[{"service_tier":"flex"}],"x":{"service_tier":"flex"}}"#;
+    assert_eq!(tier(decoy), None);
+    for twice in [
+        r#"{"service_tier":"flex","service_tier":"priority"}"#,
+        r#"{"service_tier":"flex","Service_Tier":"priority"}"#,
+    ] {
+        assert_eq!(verdict(twice.as_bytes()), Some(Malformed::DuplicateKey), "{twice}");
+    }
+    let long = format!(r#"{{"service_tier":"flex{}"}}"#, "x".repeat(10_000));
+    assert_eq!(tier(&long), Some(ServiceTier::Other));
+}
+
+#[test]
+fn counts_prompts_but_not_the_tokens_of_one() {
+    for (prompt, expected) in [
+        (r#""a""#, 0),
+        (r#"["a","b"]"#, 2),
+        ("[1,2,3]", 0),
+        ("[[1,2],[3],[]]", 3),
+        ("[]", 0),
+        ("null", 0),
+    ] {
+        assert_eq!(facts(&format!(r#"{{"prompt":{prompt}}}"#)).prompts, expected, "{prompt}");
+    }
+    // Either of two may be the one that counts.
+    assert_eq!(facts(r#"{"prompt":["a"],"prompt":["b","c"]}"#).prompts, 3);
+    assert_eq!(facts(r#"{"input":["a","b"],"messages":["c"]}"#).prompts, 0);
+}
+
+#[test]
+fn counts_what_bytes_do_not_bound() {
+    let parts = |parts: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":[{parts}]}}],"model":"m"}}"#);
+        let facts = facts(&body);
+        (facts.images, facts.files)
+    };
+    assert_eq!(parts(r#"{"type":"text","text":"image_url"}"#), (0, 0));
+    let image = r#"{"type":"image_url","image_url":{"url":"https://h/i"}}"#;
+    assert_eq!(parts(image), (1, 0));
+    assert_eq!(parts(&[image; 3].join(",")), (3, 0));
+    assert_eq!(parts(&image.replace("\"image_url\":", r#""im\u0061ge_url":"#)), (1, 0));
+    assert_eq!(parts(&image.replace("\"image_url\":", r#""\u0069mage_URL":"#)), (1, 0));
+    assert_eq!(parts(r#"{"type":"file","file":{"file_id":"f"}}"#), (0, 1));
+    assert_eq!(parts(r#"{"video_url":{}},{"video":{}},{"audio_url":{}}"#), (0, 3));
+    assert_eq!(
+        parts(r#"{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}"#),
+        (0, 0)
+    );
+    let elsewhere =
+        r#"{"image_url":1,"tools":[{"function":{"parameters":{"image_url":1,"file":2}}}]}"#;
+    assert_eq!((facts(elsewhere).images, facts(elsewhere).files), (0, 0));
 }

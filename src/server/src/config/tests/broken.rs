@@ -40,6 +40,12 @@ fn of_the_node() {
         ("[redis]\nurl_env = 'NONE'", &["redis.url_env"]),
         ("[redis]\nurl_file = 'none'", &["redis.url_file"]),
         ("[redis]\nurl = 'redis://h'\nurl_env = 'KEY'", &["redis"]),
+        ("[database]\nurl = 'mysql://h/d'", &["database.url"]),
+        ("[database]\nurl = 'postgres'", &["database.url"]),
+        ("[database]\nurl_env = 'NONE'", &["database.url_env"]),
+        ("[database]\nurl_file = 'none'", &["database.url_file"]),
+        ("[database]\nurl = 'postgres://h'\nurl_file = 'f'", &["database"]),
+        ("[database]\npath = 'f'", &["database.path"]),
         ("[limits]\nbody_bytes_max = 0", &["limits.body_bytes_max"]),
         ("[limits]\nbody_bytes_max = 1_000", &["limits.stream_after_bytes"]),
         ("[limits]\nbuffered_bytes_max = 2_000_000", &["limits.buffered_bytes_max"]),
@@ -63,6 +69,29 @@ fn of_the_node() {
         ),
         ("a = ", &["file"]),
         ("[listen]\n[listen]", &["file"]),
+    ]);
+}
+
+#[test]
+fn of_money_and_tiers() {
+    tells(&[
+        ("[money]\nlease_seconds = 1", &["money.lease_seconds"]),
+        ("[money]\nlease_seconds = 3_601", &["money.lease_seconds"]),
+        ("[money]\nlease = 60", &["money.lease"]),
+        ("[money]\noutput_tokens_default = 0", &["money.output_tokens_default"]),
+        ("[money]\noutput_tokens_default = 100", &["money.output_tokens_min"]),
+        ("[money]\noutput_tokens_min = 0", &["money.output_tokens_min"]),
+        ("[tiers]\ntrial = 3", &["tiers.trial"]),
+        ("[tiers.Trial]\nconcurrency = 1", &["tiers.Trial"]),
+        (
+            "[tiers.t]\nrequests_per_second = 0\nrequests_per_minute = -1",
+            &["tiers.t.requests_per_second", "tiers.t.requests_per_minute"],
+        ),
+        (
+            "[tiers.t]\ntokens_per_minute = '9'\nconcurrency = 1_000_001",
+            &["tiers.t.tokens_per_minute", "tiers.t.concurrency"],
+        ),
+        ("[tiers.t]\nrequests = 1", &["tiers.t.requests"]),
     ]);
 }
 
@@ -115,6 +144,64 @@ fn of_providers() {
             provider("models = [{ id = 'a', context_tokens = 0 }]"),
             &["providers.p.models[0].context_tokens"],
         ),
+    ]);
+}
+
+#[test]
+fn of_prices() {
+    let model = |more: &str| {
+        provider(&format!("models = [{{ id = 'a', input = '1', output = '2', {more} }}]"))
+    };
+    let dated = |more: &str| model(&format!("prices = [{{ input = '1', output = '2', {more} }}]"));
+    let target = |more: &str| route(&format!("{{ provider = 'p', model = 'x', {more} }}"));
+    tells(&[
+        (model("request = '-1'"), &["providers.p.models[0].request"]),
+        (model("image_tokens_max = 0"), &["providers.p.models[0].image_tokens_max"]),
+        (model("long_context = 2"), &["providers.p.models[0].long_context"]),
+        (model("long_context = {}"), &["providers.p.models[0].long_context.above_tokens"]),
+        (
+            model("long_context = { above_tokens = 1, input = '1.0001', output = '101' }"),
+            &[
+                "providers.p.models[0].long_context.input",
+                "providers.p.models[0].long_context.output",
+            ],
+        ),
+        (
+            model("service_tiers = { flex = '-1', batch = '1' }"),
+            &[
+                "providers.p.models[0].service_tiers.batch",
+                "providers.p.models[0].service_tiers.flex",
+            ],
+        ),
+        (
+            model("service_tiers = { priority = 2 }"),
+            &["providers.p.models[0].service_tiers.priority"],
+        ),
+        (
+            provider("models = [{ id = 'a', service_tiers = { flex = '1' } }]"),
+            &["providers.p.models[0].input", "providers.p.models[0].output"],
+        ),
+        (
+            model("prices = [{}]"),
+            &[
+                "providers.p.models[0].prices[0].input",
+                "providers.p.models[0].prices[0].output",
+                "providers.p.models[0].prices[0].from",
+            ],
+        ),
+        (dated("from = '2026-02-30'"), &["providers.p.models[0].prices[0].from"]),
+        (dated("from = '1.1.2026'"), &["providers.p.models[0].prices[0].from"]),
+        (dated("from = 2026-01-01"), &["providers.p.models[0].prices[0].from"]),
+        (dated("from = '2026-01-01', until = 'x'"), &["providers.p.models[0].prices[0].until"]),
+        (dated("from = '2026-01-01', request = 'x'"), &["providers.p.models[0].prices[0].request"]),
+        (
+            dated("from = '2026-01-01' }, { from = '2026-01-01', input = '1', output = '2'"),
+            &["providers.p.models[0].prices[1].from"],
+        ),
+        (target("output_tokens_max = 0"), &["routes[0].targets[0].output_tokens_max"]),
+        (target("image_tokens_max = 'x'"), &["routes[0].targets[0].image_tokens_max"]),
+        (target("prices = [{ input = '1' }]"), &["routes[0].targets[0].prices[0].output"]),
+        (target("price = { input = '1' }"), &["routes[0].targets[0].price"]),
     ]);
 }
 
