@@ -14,6 +14,7 @@ const CHANGE: Change<'_> = Change {
     include_usage: true,
     prefill: None,
     output_tokens_max: None,
+    output_cap: None,
 };
 
 /// A chat body of about `len` bytes, its model last as SDKs write it.

@@ -42,6 +42,7 @@ fn main() -> io::Result<()> {
             include_usage,
             prefill: dice.once_in(3).then_some(Prefill { text, form }),
             output_tokens_max: dice.once_in(3).then_some(dice.draw() >> 40),
+            output_cap: None,
         };
         let attempt = send(&body, &change, &mut dice);
         let found = describe(&attempt, &change).to_string();

@@ -25,6 +25,8 @@ const SETTLEMENTS_MAX: usize = 512;
 /// Of what is free in a pool, the part that an edge takes ahead of need: so several edges share the rest,
 /// and slices shrink as the balance does.
 const AHEAD_PART: i64 = 4;
+/// How many times the most that was held at once an edge is ready to hold, if the pool has it.
+const PILED_UP: i64 = 8;
 /// Weight of the past in the rate of spending, of 8.
 const PAST: i64 = 6;
 
@@ -93,7 +95,9 @@ impl Pace {
         }
         let seconds = i64::try_from(lease.as_secs()).unwrap_or(i64::MAX).saturating_add(1);
         let spent = self.per_second.saturating_mul(seconds);
-        NanoUsd(spent.saturating_add(spent / 4).saturating_add(self.held_peak))
+        // A hold is many times what its call comes to, and calls pile up when something stalls.
+        let held = self.held_peak.saturating_mul(PILED_UP);
+        NanoUsd(spent.saturating_add(spent / 4).saturating_add(held))
     }
 }
 
@@ -174,8 +178,8 @@ impl Book {
         }
         state.used = now;
         let hold = state.allotment.place(claim.amount, &claim.ceilings, now)?;
-        let held = state.allotment.money().held();
-        state.pace.held(held);
+        let in_all = state.allotment.money().held();
+        state.pace.held(in_all);
         let left = state.allotment.money().left();
         let low = left.0 < state.ahead.0 / 4;
         // To say so once is enough until the next exchange.
@@ -270,7 +274,9 @@ impl Book {
         };
         let recently = Tick(now.0.saturating_sub(micros(IDLE)));
         state.allotment.forget_purses(recently);
-        waiting.iter().for_each(|waiter| state.allotment.know(&waiter.claim.ceilings, now));
+        for waiter in waiting {
+            state.allotment.know(&waiter.claim.ceilings, now);
+        }
         let shares = state.allotment.clone();
         let part = |purse: Option<PurseId>| {
             let share = purse.map_or(Some(shares.money()), |id| {
@@ -282,7 +288,9 @@ impl Book {
         };
         state.ahead = part(None);
         let (want, purses) = state.allotment.wants(demand, part, &sent);
-        state.waiting.iter_mut().for_each(|waiter| waiter.ask(now));
+        for waiter in &mut state.waiting {
+            waiter.ask(now);
+        }
         state.exchanged = now;
         (state.low, state.recalled) = (false, false);
         let funding = state.allotment.funding();

@@ -110,23 +110,23 @@ impl Claim {
 pub(crate) struct Hold {
     book: Arc<Book>,
     books: Books,
-    hold: Option<allotment::Hold>,
+    placed: Option<allotment::Hold>,
 }
 
 impl Hold {
     /// How much.
     pub(crate) fn amount(&self) -> NanoUsd {
-        self.hold.as_ref().map_or(NanoUsd::ZERO, allotment::Hold::amount)
+        self.placed.as_ref().map_or(NanoUsd::ZERO, allotment::Hold::amount)
     }
 
     /// The ceilings that it is placed under.
     pub(crate) fn purses(&self) -> &[PurseId] {
-        self.hold.as_ref().map_or(&[], allotment::Hold::purses)
+        self.placed.as_ref().map_or(&[], allotment::Hold::purses)
     }
 
     /// Ends the hold; tells what the call is to be charged.
     pub(crate) fn settle(mut self, cost: NanoUsd) -> Due {
-        let Some(hold) = self.hold.take() else {
+        let Some(hold) = self.placed.take() else {
             return Due { charge: NanoUsd::ZERO, purses: Vec::new() };
         };
         self.book.settle(hold, cost)
@@ -135,7 +135,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(hold) = self.hold.take() {
+        if let Some(hold) = self.placed.take() {
             self.book.void(hold);
             self.books.0.wake_for_waiting();
         }
@@ -204,7 +204,7 @@ impl Books {
     }
 
     fn held(&self, book: Arc<Book>, hold: allotment::Hold) -> Hold {
-        Hold { book, books: self.clone(), hold: Some(hold) }
+        Hold { book, books: self.clone(), placed: Some(hold) }
     }
 
     /// Writes down that a call goes upstream and follows its progress. Refused if the journal cannot be

@@ -1,7 +1,7 @@
 //! Talks to the bank behind the books: takes calls that are over, tells the bank in batches, keeps loans
 //! ahead of need, and lets the journal forget what is posted. One for an edge, on a thread of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -214,17 +214,18 @@ impl Teller {
         let mut answers = answers.into_iter();
         for (book, sending) in books.iter().zip(sending) {
             // A bank that leaves one out has not done it.
-            match answers.next().unwrap_or(Err(Unavailable)) {
-                Ok(banked) => again |= self.answered(book, sending, &banked),
-                Err(Unavailable) => {
-                    book.unanswered(sending);
-                    self.is_away(true);
-                    count(&inner.counts.exchanges_failed, 1);
-                }
+            if let Ok(banked) = answers.next().unwrap_or(Err(Unavailable)) {
+                again |= self.answered(book, sending, &banked);
+            } else {
+                book.unanswered(sending);
+                self.is_away(true);
+                count(&inner.counts.exchanges_failed, 1);
             }
         }
         if !self.books.is_served() {
-            books.iter().for_each(|book| book.turn_away());
+            for book in &books {
+                book.turn_away();
+            }
         }
         again
     }
@@ -306,8 +307,8 @@ impl Teller {
         }
         let Ok(posted) = self.books.0.bank.posted(&calls).await else { return };
         self.books.0.journal.forget(&posted);
-        let posted: HashMap<CallId, ()> = posted.into_iter().map(|call| (call, ())).collect();
-        self.told.retain(|ended| !posted.contains_key(&ended.record.call));
+        let posted: HashSet<CallId> = posted.into_iter().collect();
+        self.told.retain(|ended| !posted.contains(&ended.record.call));
         // What is not posted yet goes behind the rest, so that one that is stuck holds up nobody.
         let stuck = calls.len().saturating_sub(posted.len()).min(self.told.len());
         self.told.rotate_left(stuck);

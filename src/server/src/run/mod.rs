@@ -117,7 +117,7 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
         }
     });
     outbox.close();
-    stores.finish();
+    stores.finish(background.handle());
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let supervised = background.block_on(supervisor.run());
     supervisor.edge.frame.end();
     outbox.close();
-    let lost = stores.finish();
+    let lost = stores.finish(background.handle());
     supervised?;
     anyhow::ensure!(
         lost == 0,

@@ -8,6 +8,9 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
 use tokenroute_proxy::books::{Books, Counts};
 use tokenroute_store::{Directory, Event};
 
+/// Where a count is.
+type Of = fn(&Counts) -> &AtomicU64;
+
 /// The series of the key directory and of the books.
 pub(crate) struct StoreMetrics {
     directory: Directory,
@@ -16,11 +19,11 @@ pub(crate) struct StoreMetrics {
     redis_connected: IntGauge,
     bank_served: IntGauge,
     backlog: IntGauge,
-    counters: Vec<(IntCounter, fn(&Counts) -> &AtomicU64)>,
+    counters: Vec<(IntCounter, Of)>,
 }
 
 /// Every counter of the books: its name, what it counts, and where.
-const COUNTERS: &[(&str, &str, fn(&Counts) -> &AtomicU64)] = &[
+const COUNTERS: &[(&str, &str, Of)] = &[
     ("tokenroute_records_written_total", "Records that the bank has taken.", |counts| &counts.told),
     ("tokenroute_bank_exchanges_total", "Exchanges with the bank.", |counts| &counts.exchanges),
     (
@@ -52,9 +55,8 @@ impl StoreMetrics {
     pub(crate) fn new(directory: Directory, books: Books) -> Result<Self, prometheus::Error> {
         let keys =
             Opts::new("tokenroute_key_lookups_total", "What the directory of keys did, by event.");
-        let counter = |(name, help, of): &(&str, &str, fn(&Counts) -> &AtomicU64)| {
-            Ok((IntCounter::new(*name, *help)?, *of))
-        };
+        let counter =
+            |(name, help, of): &(&str, &str, Of)| Ok((IntCounter::new(*name, *help)?, *of));
         Ok(Self {
             directory,
             books,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -22,12 +23,15 @@ use tokenroute_store::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::Role;
 use super::money::{self, Journalled, RedisBanking, SqlBanking};
 use crate::config::{DatabasePlan, Plan};
 use crate::state::State;
 
+/// How long it may take to say that this node goes.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Folder of the journals in the state folder.
 const JOURNALS: &str = "journal";
 
@@ -72,6 +76,7 @@ pub(crate) struct Stores {
     /// Where calls get their holds.
     pub(crate) books: Books,
     teller: JoinHandle<usize>,
+    node: NodeId,
     /// What edges tell each other about targets; none without Redis.
     hints: Option<TargetHints>,
     /// Where edges share limits; none without Redis.
@@ -109,7 +114,7 @@ impl Stores {
         if plan.money.replay {
             tokio::spawn(money::settle_orphans(folder, bank, stop.subscribe()));
         }
-        Ok(Self { database, directory, books, teller, hints, limits, stop })
+        Ok(Self { database, directory, books, teller, node, hints, limits, stop })
     }
 
     /// Tells other edges what this one finds out about targets, and the other way round.
@@ -141,8 +146,15 @@ impl Stores {
 
     /// Waits until the bank has been told of every call. The outbox must have been closed. Tells how many
     /// are left, in the journal if money is in them: none, unless the bank was away to the last.
-    pub(crate) fn finish(self) -> usize {
+    pub(crate) fn finish(self, runtime: &Handle) -> usize {
         let left = self.teller.join().unwrap_or_default();
+        if left == 0 && self.database.is_shared() {
+            // It has told everything: nobody need wait for it.
+            let gone = timeout(FAREWELL, self.database.forget_node(self.node));
+            if let Ok(Err(error)) = runtime.block_on(async { gone.await }) {
+                tracing::debug!(%error, "the database does not know that this node has gone");
+            }
+        }
         self.stop.send_replace(true);
         left
     }
