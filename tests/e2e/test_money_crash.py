@@ -21,10 +21,12 @@ KILLS = int(os.environ.get("TOKENROUTE_KILLS", "50"))
 KILLS_WITH_STORES = max(10, KILLS * 2 // 5)
 CALLS_PER_SECOND = 25
 # Between a node's return and the next kill, seconds.
-PAUSE_SECONDS = (0.1, 1.2)
+PAUSE_SECONDS = (0.1, 1.8)
 # What a kill takes at most with its pause, for how many pairs of key and model are needed.
 KILL_SECONDS = 3.0
 MID_STREAM_SHARE = 0.3
+# Of all calls, how many had their whole answer all the same: kills of the only node break off all the others.
+ANSWERED_SHARE = 0.2
 # From a kill to the provider's notice of it.
 NOTICED_SECONDS = 1.0
 # How soon everything has come to rest: what a killed edge left behind, too.
@@ -36,8 +38,8 @@ ACCOUNTS = 4
 WORDS = 40
 TEXT = " ".join(["the"] * WORDS)
 SCRIPTS = [
-    # Usage on each chunk, at the end, or never; a second a stream. JSON that thinks, and JSON at once.
-    (True, "echo+pace-25+usage-every-chunk"), (True, "echo+pace-25"), (True, "echo+pace-40+no-usage"),
+    # Usage on each chunk, at the end, or never; about a second a stream. JSON that thinks, and JSON at once.
+    (True, "echo+pace-20+usage-every-chunk"), (True, "echo+pace-20"), (True, "echo+pace-40+no-usage"),
     (True, "echo+pace-10+late-head-200"), (False, "echo+late-head-300"), (False, "echo"),
 ]
 MODELS_EACH = 10
@@ -129,7 +131,7 @@ def run(nodes, truth, kills, seed, stores=(), environment=None):
     print(told, collections.Counter(found))
     # That there was something to lose, and that somebody was served.
     assert broken >= MID_STREAM_SHARE * kills, told
-    assert len(served) > kills and sum(one.status == 200 and one.complete for one in made) > len(made) // 3, told
+    assert len(served) > kills and sum(one.status == 200 and one.complete for one in made) > ANSWERED_SHARE * len(made), told
     assert {one.status for one in made} <= {0, 200, 502, 503}, collections.Counter((one.status, one.reason) for one in made)
     return collections.Counter(found), text
 

@@ -76,7 +76,7 @@ static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
             endpoint: record.endpoint,
             key: KeyId::new(T0, 1),
             account: AccountId::new(T0, 1),
-            metered: true,
+            prepaid: true,
             model: Arc::from("gpt-x"),
             hold: NanoUsd(5),
             purses: vec![purse],

@@ -7,12 +7,18 @@ use tokenroute_domain::money::NanoUsd;
 
 use super::terms::{LimitFlags, TermsFlags};
 use super::{credit, keys};
+use crate::run::Role;
 
 /// What `tokenrouted` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway.
-    Run,
+    Run {
+        /// What this process does: everything, or with a shared database serve calls alone or keep the books
+        /// alone.
+        #[arg(long, value_enum, default_value_t)]
+        role: Role,
+    },
     /// Start the program anew, as its file is now, and leave the sockets and all new calls to it.
     Upgrade,
     /// Check a configuration file and print every problem in it.

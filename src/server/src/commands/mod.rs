@@ -146,7 +146,7 @@ pub(crate) fn perform(
     let variable = variable.map(PathBuf::from);
     let config = config.or(variable.as_deref());
     let end = match command {
-        Command::Run => serve(config, environment, terminal),
+        Command::Run { role } => serve(config, role, environment, terminal),
         Command::Upgrade => match config::load_state(config, environment) {
             Ok(plan) => upgrade::upgrade(&plan.dir, terminal),
             Err(problems) => terminal.mistaken(&problems),
@@ -171,7 +171,12 @@ pub(crate) fn perform(
 }
 
 /// Runs the gateway until it is told to end.
-fn serve(config: Option<&Path>, environment: Environment<'_>, terminal: &mut Terminal<'_>) -> End {
+fn serve(
+    config: Option<&Path>,
+    role: run::Role,
+    environment: Environment<'_>,
+    terminal: &mut Terminal<'_>,
+) -> End {
     let (inherited, mut predecessor) = run::inherit(environment);
     let plan = match config::load(config, environment) {
         Ok(plan) => plan,
@@ -181,7 +186,7 @@ fn serve(config: Option<&Path>, environment: Environment<'_>, terminal: &mut Ter
             return terminal.mistaken(&problems);
         }
     };
-    let start = run::Start { path: config, inherited, predecessor: &mut predecessor };
+    let start = run::Start { role, path: config, inherited, predecessor: &mut predecessor };
     match run::run(plan, start) {
         Ok(()) => End::Done,
         Err(error) => {

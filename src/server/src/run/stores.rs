@@ -93,7 +93,8 @@ impl Stores {
         let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
         let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
         let limits = redis.clone().map(|redis| LimitStore::new(redis, clock::chance_bits()));
-        let directory = Directory::new(database.clone(), redis, DirectoryOptions::default());
+        let directory =
+            Directory::new(database.clone(), redis.clone(), DirectoryOptions::default());
         let (stop, stopped) = watch::channel(false);
         let watched = directory.clone();
         tokio::spawn(async move { watched.watch(clock::now, stopped).await });
