@@ -82,6 +82,8 @@ enum Came {
     Unposted,
     /// So much is free in the hot store.
     Short(NanoUsd),
+    /// The hot store cannot be asked; nothing is done.
+    Away,
 }
 
 async fn withdraw(
@@ -150,6 +152,10 @@ async fn tell(
             ));
             End::Mistaken
         }
+        Came::Away => terminal.unable(
+            &"nothing is done: only Redis knows what is free, and it cannot be asked; see that it runs, \
+              and a process with --role control or all, and try again",
+        ),
         Came::Unposted => terminal.say(format_args!(
             "{amount} USD taken out of \"{name}\"; the ledger has it once somebody posts: \
              see that a process with --role control or all runs; id {id}"

@@ -54,9 +54,10 @@ pub(super) async fn withdraw(
 }
 
 async fn ask(bank: &RedisBank, movement: &Movement<'_>) -> Result<Came, Error> {
-    for _look in 0..CONNECT_LOOKS_MAX {
-        if bank.is_connected() {
-            break;
+    let mut looks = 0..CONNECT_LOOKS_MAX;
+    while !bank.is_connected() {
+        if looks.next().is_none() {
+            return Ok(Came::Away);
         }
         tokio::time::sleep(LOOK).await;
     }
