@@ -153,8 +153,8 @@ async fn tell(
             End::Mistaken
         }
         Came::Away => terminal.unable(
-            &"nothing is done: only Redis knows what is free, and it cannot be asked; see that it runs, \
-              and a process with --role control or all, and try again",
+            &"nothing is done: only Redis knows what is free, and it cannot be asked; see that it \
+              runs, and a process with --role control or all, and try again",
         ),
         Came::Unposted => terminal.say(format_args!(
             "{amount} USD taken out of \"{name}\"; the ledger has it once somebody posts: \
