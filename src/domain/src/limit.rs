@@ -1,8 +1,8 @@
 //! How often and how much a key or an account may call.
 //!
 //! [`gcra`] is the rule for one place. Where several edges share a limit each takes parts of it ahead of
-//! need ([`slice`](mod@slice), [`slots`]) from what is common to all ([`shared`]); [`allowance`] puts together
-//! what one edge knows of one key or account.
+//! need ([`slice`](mod@slice), [`slots`]) from what is common to all ([`shared`]); [`allowance`] puts
+//! together what one edge knows of one key or account.
 
 pub mod allowance;
 pub mod gcra;

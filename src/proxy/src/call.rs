@@ -172,7 +172,10 @@ impl Call {
         let Some(funds) = &self.funds else { return true };
         let (usage, cost) = self.account.so_far(funds.prompt_tokens);
         let reported = self.account.is_reported();
-        let exhausted = funds.limited && !reported && cost >= funds.hold.amount();
+        let held = funds.hold.amount();
+        // A provider that minds no cap must not take a key beyond its ceiling either.
+        let capped = !funds.hold.purses().is_empty() && cost > held;
+        let exhausted = !reported && (capped || (funds.limited && cost >= held));
         let target = self.target().cloned().unwrap_or_else(|| Arc::from(""));
         let (call, streamed) = (self.id, self.streamed);
         funds.progress.advance(Mark { call, usage, cost, target, streamed, reported });

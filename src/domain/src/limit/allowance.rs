@@ -232,7 +232,8 @@ impl Allowance {
         self.slots.as_mut().is_some_and(|slots| slots.release(mode))
     }
 
-    /// Puts right what was `taken` of the tokens for a call that used `used`. Says whether that should be told.
+    /// Puts right what was `taken` of the tokens for a call that used `used`. Says whether that should be
+    /// told.
     pub fn settle(&mut self, taken: u64, used: u64, now: Tick) -> bool {
         let (mode, [.., tokens]) = (self.mode, &mut self.rates);
         let Some(slice) = tokens else { return false };

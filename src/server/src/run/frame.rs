@@ -81,10 +81,8 @@ impl Frame {
         let serving = serve(service, &sockets.edge, stop.subscribe())?;
         let accepting = edge.get_handle().spawn(serving);
 
-        let mut service = Service::new("admin".to_owned(), HttpServer::new_app(pages));
-        service.add_tcp(&sockets.admin.address.to_string());
         let stop_pages = watch::Sender::new(false);
-        admin.spawn(serve(service, &sockets.admin, stop_pages.subscribe())?);
+        admin.spawn(serve_pages(&sockets.admin, pages, stop_pages.subscribe())?);
         Ok(Self { edge, admin, sockets: Some(sockets), stop, stop_pages, accepting })
     }
 
@@ -144,6 +142,17 @@ fn edge_app(
         .max_concurrent_streams(H2_STREAMS_MAX);
     proxy.h2_options = Some(h2);
     Connections::new(proxy, plan.sizes.connections_max, lifecycle.clone())
+}
+
+/// The operators' pages on a copy of `socket`, until `stop`.
+pub(super) fn serve_pages(
+    socket: &Socket,
+    pages: Admin,
+    stop: ShutdownWatch,
+) -> std::io::Result<impl Future<Output = ()> + use<>> {
+    let mut service = Service::new("admin".to_owned(), HttpServer::new_app(pages));
+    service.add_tcp(&socket.address.to_string());
+    serve(service, socket, stop)
 }
 
 /// A service on a copy of `socket`, until `stop`.

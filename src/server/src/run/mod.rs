@@ -33,6 +33,7 @@ use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
 
 use self::certificates::Certificates;
 use self::frame::Frame;
@@ -91,6 +92,21 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let state = state::open(&plan.state)?;
     let (outbox, ended) = Outbox::new(1);
     let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
+    let metrics = Metrics::new()?;
+    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
+    metrics.registry().register(Box::new(counted))?;
+    let (targets, _unheard) = Targets::new(&metrics);
+    let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
+    let snapshot = Arc::new(ArcSwap::from_pointee(table));
+    let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
+    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot };
+    let socket = Sockets::pages(plan)?;
+    let stop = watch::Sender::new(false);
+    let serving = {
+        let _runtime = background.enter();
+        frame::serve_pages(&socket, pages, stop.subscribe())?
+    };
+    background.spawn(serving);
     if !start.predecessor.ready().context("the predecessor cannot be told")? {
         supervisor::notify(&[NotifyState::Ready]);
     }

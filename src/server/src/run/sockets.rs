@@ -134,6 +134,15 @@ impl Sockets {
         Ok(Self { edge, admin })
     }
 
+    /// The socket of the operators' pages alone.
+    pub(super) fn pages(plan: &Plan) -> anyhow::Result<Socket> {
+        let address = plan.admin;
+        let listener = TcpListener::bind(address)
+            .with_context(|| format!("admin.address: cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(Socket { listener, address, named: false })
+    }
+
     /// Copies for a successor, each with the name that it is to know it by.
     pub(super) fn copies(&self) -> std::io::Result<Vec<(&'static str, OwnedFd)>> {
         let sockets = [(EDGE, &self.edge), (ADMIN, &self.admin)];
