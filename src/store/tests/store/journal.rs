@@ -43,7 +43,7 @@ pub(crate) fn intent(number: u128) -> Intent {
         endpoint: Endpoint::Completions,
         key: key_id(1),
         account: account(),
-        metered: true,
+        prepaid: true,
         model: Arc::from("gpt-x"),
         hold: NanoUsd(1_000),
         purses: vec![purse()],
@@ -168,7 +168,7 @@ fn a_call_without_an_end_is_settled_by_its_last_mark() {
     for number in 1..=4 {
         journal.intend(&intent(number)).unwrap();
     }
-    let unmetered = Intent { metered: false, purses: Vec::new(), ..intent(5) };
+    let unmetered = Intent { prepaid: false, purses: Vec::new(), ..intent(5) };
     journal.intend(&unmetered).unwrap();
     journal.mark(&[mark(2, 10), mark(3, 10), mark(4, 10), mark(5, 10)]);
     journal.mark(&[mark(2, 999), Mark { reported: true, ..mark(3, 1_001) }]);
