@@ -36,7 +36,7 @@ pub(super) async fn find(
     let found = database.account(name).await?;
     if found.is_none() {
         terminal.tell(format_args!(
-            "there is no account \"{}\": see `accounts list`, or make it with `accounts create --name`",
+            "there is no account \"{}\": see `accounts list`, or make it with `accounts create`",
             cell(name)
         ));
     }

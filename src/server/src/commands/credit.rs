@@ -1,5 +1,7 @@
 //! `tokenrouted credit`: moves money into accounts and out of them, each movement once.
 
+mod hot;
+
 use std::time::Duration;
 
 use tokenroute_domain::key::Funding;
@@ -54,19 +56,45 @@ pub(super) async fn manage(
     // Who is at the terminal can say what it likes of itself; whom the system takes it for it cannot.
     let actor = format!("uid {}", rustix::process::getuid().as_raw());
     let wish = Wish { flags, account, id, actor };
-    let moved = match command {
-        CreditCommand::Add(_) => stores.database.grant(&wish.movement(), now).await,
-        CreditCommand::Withdraw(_) => {
-            stores.database.withdraw(&wish.movement(), Pocket::Customer, now).await
+    let came = match command {
+        CreditCommand::Add(_) => {
+            // In front of a hot store, whoever leads brings it there within a second.
+            stores.database.grant(&wish.movement(), now).await.map(Came::Moved).map_err(Into::into)
         }
+        CreditCommand::Withdraw(_) => withdraw(stores, &wish.movement(), now).await,
     };
-    match moved {
-        Ok(moved) => tell(&stores.database, command, (&wish, moved), terminal).await,
+    match came {
+        Ok(came) => tell(&stores.database, command, (&wish, came), terminal).await,
         // What has no answer may have been done.
         Err(error) => terminal.unable(&format_args!(
-            "{error}: if it was done is not known; repeat it with --id {}, which counts once",
+            "{error:#}: if it was done is not known; repeat it with --id {}, which counts once",
             wish.id
         )),
+    }
+}
+
+/// What became of a movement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// What the ledger says.
+    Moved(Moved),
+    /// The hot store has given it up, and the ledger does not have it yet.
+    Unposted,
+    /// So much is free in the hot store.
+    Short(NanoUsd),
+    /// The hot store cannot be asked; nothing is done.
+    Away,
+}
+
+async fn withdraw(
+    stores: &Stores,
+    movement: &Movement<'_>,
+    now: Timestamp,
+) -> anyhow::Result<Came> {
+    let Stores { database, redis, .. } = stores;
+    match redis.as_ref().filter(|_| database.is_shared()) {
+        Some(redis) => hot::withdraw((database, redis), movement, now).await,
+        None => Ok(Came::Moved(database.withdraw(movement, Pocket::Customer, now).await?)),
     }
 }
 
@@ -78,12 +106,12 @@ fn fresh_id() -> anyhow::Result<String> {
 async fn tell(
     database: &Database,
     command: &CreditCommand,
-    (wish, moved): (&Wish<'_>, Moved),
+    (wish, came): (&Wish<'_>, Came),
     terminal: &mut Terminal<'_>,
 ) -> End {
     let (amount, name, id) = (wish.flags.amount, &wish.account.name, &wish.id);
-    match moved {
-        Moved::Done | Moved::Duplicate => {
+    match came {
+        Came::Moved(moved @ (Moved::Done | Moved::Duplicate)) => {
             let done = match command {
                 CreditCommand::Add(_) => format!("{amount} USD added to \"{name}\""),
                 CreditCommand::Withdraw(_) => format!("{amount} USD taken out of \"{name}\""),
@@ -99,14 +127,14 @@ async fn tell(
             }
             terminal.say(format_args!("{done}{before}; {balance}; id {id}"))
         }
-        Moved::Conflict => {
+        Came::Moved(Moved::Conflict) => {
             terminal.tell(format_args!(
                 "--id: {id} names another movement, of another amount, account or direction: \
                  see `ledger`, and take another one if this is a new movement"
             ));
             End::Mistaken
         }
-        Moved::TooMuch => {
+        Came::Moved(Moved::TooMuch) => {
             let why = match command {
                 CreditCommand::Add(_) => over_the_top(&wish.account),
                 CreditCommand::Withdraw(_) => match lacking(database, &wish.account).await {
@@ -117,7 +145,22 @@ async fn tell(
             terminal.tell(format_args!("--amount: {amount} USD is too much: {why}"));
             End::Mistaken
         }
-        Moved::NoAccount => {
+        Came::Short(free) => {
+            terminal.tell(format_args!(
+                "--amount: {amount} USD is too much: \"{name}\" has {free} USD that is free; what \
+                 else it has is lent to edges, which give back what they do not use within seconds"
+            ));
+            End::Mistaken
+        }
+        Came::Away => terminal.unable(
+            &"nothing is done: only Redis knows what is free, and it cannot be asked; see that it \
+              runs, and a process with --role control or all, and try again",
+        ),
+        Came::Unposted => terminal.say(format_args!(
+            "{amount} USD taken out of \"{name}\"; the ledger has it once somebody posts: \
+             see that a process with --role control or all runs; id {id}"
+        )),
+        Came::Moved(Moved::NoAccount) => {
             terminal.tell(format_args!("there is no account \"{name}\" any more"));
             End::Mistaken
         }

@@ -9,7 +9,7 @@ pub(crate) mod keys;
 mod ledger;
 mod line;
 mod migrate;
-pub(crate) mod reconcile;
+mod reconcile;
 mod records;
 mod table;
 mod terms;

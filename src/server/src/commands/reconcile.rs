@@ -1,30 +1,13 @@
-//! `tokenrouted reconcile`: whether the books are what they must be, asked by an operator or now and then.
-
-use std::time::Duration;
+//! `tokenrouted reconcile`: whether the books are what they must be, asked by an operator.
 
 use serde_json::json;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Database, Error, Finding, StoredFinding};
+use tokenroute_store::{Database, Finding, StoredFinding, audit};
 
 use super::{End, Stores, Terminal, cell, clock};
 
-/// How much of the past a check that is made now and then reads again.
-const RECENT: Duration = Duration::from_hours(1);
-/// Findings that are listed, and counted.
+/// Findings that are listed.
 const FINDINGS_MAX: u32 = 1_000;
-
-/// Checks the books as far as they may have changed of late, logs what is wrong with them, and says how
-/// many findings stand. Nothing is repaired.
-#[cfg_attr(not(test), expect(dead_code, reason = "the node is to call it every five minutes"))]
-pub(crate) async fn reconcile(database: &Database, now: Timestamp) -> Result<usize, Error> {
-    let recent = Timestamp(0).plus(RECENT).micros();
-    let since = Timestamp(now.micros().saturating_sub(recent));
-    for found in database.reconcile(Some(since), now).await? {
-        let Finding { kind, subject, detail } = found;
-        tracing::warn!(%kind, %subject, %detail, "the books are not what they must be");
-    }
-    Ok(database.findings(false, FINDINGS_MAX).await?.len())
-}
 
 /// `reconcile`: checks everything.
 pub(super) async fn check(
@@ -32,15 +15,27 @@ pub(super) async fn check(
     json: bool,
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
-    let found = match stores.database.reconcile(None, now).await {
+    let Stores { database, redis, .. } = stores;
+    let mut found = match database.reconcile(None, now).await {
         Ok(found) => found,
         Err(error) => return terminal.unable(&error),
     };
-    if found.is_empty() {
-        return if json { End::Done } else { terminal.say("nothing found: the books are right") };
+    let mut away = None;
+    if let Some(redis) = redis.as_ref().filter(|_| database.is_shared()) {
+        match audit(redis, database, now).await {
+            Ok(more) => found.extend(more),
+            Err(error) => away = Some(error),
+        }
     }
-    let lines = found.iter().map(|one| if json { as_json(one) } else { as_text(one) });
-    if terminal.say_all(lines) == End::Done { End::Mistaken } else { End::Unable }
+    if terminal.say_all(found.iter().map(if json { as_json } else { as_text })) != End::Done {
+        return End::Unable;
+    }
+    match away {
+        Some(error) => terminal.unable(&format_args!("the hot store cannot be checked: {error}")),
+        None if !found.is_empty() => End::Mistaken,
+        None if json => End::Done,
+        None => terminal.say("nothing found: the books are right"),
+    }
 }
 
 /// `reconcile --open`: what was found before and still stands.

@@ -33,7 +33,7 @@ fn intent(number: u64) -> Intent {
         endpoint: Endpoint::ChatCompletions,
         key: KeyId::new(T0, 1),
         account: AccountId::new(T0, 1),
-        metered: true,
+        prepaid: true,
         model: Arc::from("gpt-x"),
         hold: NanoUsd(1_000_000),
         purses: Vec::new(),

@@ -179,6 +179,12 @@ impl Database {
         Ok(Moved::Done)
     }
 
+    /// Whether a withdrawal cannot be made: because it was made before, its key is taken, or it is of nobody.
+    /// The hot store is asked for money only if this is `None`.
+    pub async fn known_withdrawal(&self, movement: &Movement<'_>) -> Result<Option<Moved>, Error> {
+        movement.known(&mut self.begin().await?, "withdrawal").await
+    }
+
     /// What an account has; nothing if it never had any.
     pub async fn balance(&self, account: AccountId) -> Result<Balance, Error> {
         let rows = sql("SELECT id, balance FROM ledger_accounts WHERE id IN ($1, $2)")
