@@ -31,7 +31,7 @@ const BACKLOG_MAX: usize = 100_000;
 /// How often what is due is looked for.
 const ROUND: Duration = Duration::from_millis(20);
 /// How often an account in use talks to the bank.
-const STEADY: Duration = Duration::from_millis(500);
+const STEADY: Duration = Duration::from_secs(1);
 /// How often progress is written down.
 const MARKS: Duration = Duration::from_millis(250);
 /// How often the bank is asked what is posted.

@@ -148,14 +148,14 @@ impl Stores {
     /// are left, in the journal if money is in them: none, unless the bank was away to the last.
     pub(crate) fn finish(self, runtime: &Handle) -> usize {
         let left = self.teller.join().unwrap_or_default();
+        self.stop.send_replace(true);
         if left == 0 && self.database.is_shared() {
             // It has told everything: nobody need wait for it.
-            let gone = timeout(FAREWELL, self.database.forget_node(self.node));
-            if let Ok(Err(error)) = runtime.block_on(async { gone.await }) {
+            let farewell = async { timeout(FAREWELL, self.database.forget_node(self.node)).await };
+            if let Ok(Err(error)) = runtime.block_on(farewell) {
                 tracing::debug!(%error, "the database does not know that this node has gone");
             }
         }
-        self.stop.send_replace(true);
         left
     }
 }

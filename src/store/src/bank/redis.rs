@@ -50,9 +50,6 @@ const LENT_MAX: usize = 100_000;
 /// A call that ended this long ago may have been told by another process, and posted and forgotten by the
 /// pool since: SQL is asked first. Pools remember for longer (`SEEN_KEPT`).
 const FRESH: Duration = Duration::from_mins(2);
-/// So long after an epoch's beginning, calls may have been told to an earlier one. Clocks differ by less;
-/// what was done by one that differs by more is looked up too.
-const SKEW_MAX: Duration = Duration::from_secs(30);
 
 /// A pool's answer, and what the bank has to say of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +98,8 @@ struct Inner {
     broken: Notify,
     /// The last epoch that SQL has told of.
     declared: AtomicU64,
+    /// The epoch that Redis was last seen in, and since when by our own clock.
+    seen: Mutex<(u64, Timestamp)>,
     /// What is lent to whom here, with the epoch that said so.
     lent: Mutex<HashMap<(AccountId, NodeId), u64>>,
     recalls: (mpsc::Sender<AccountId>, tokio::sync::Mutex<mpsc::Receiver<AccountId>>),
@@ -120,6 +119,9 @@ struct Standing {
     number: u64,
     server: Server,
     life: Life,
+    /// When this process first saw the epoch, by its own clock: calls that ended here before may have been
+    /// told to an earlier one.
+    since: Timestamp,
 }
 
 impl fmt::Debug for RedisBank {
@@ -178,6 +180,7 @@ impl RedisBank {
             link: Mutex::default(),
             broken: Notify::new(),
             declared: AtomicU64::new(0),
+            seen: Mutex::new((0, Timestamp(0))),
             lent: Mutex::default(),
             recalls: (send_recall, tokio::sync::Mutex::new(recalls)),
             recalled: (hear_recall, tokio::sync::Mutex::new(recalled)),
@@ -299,7 +302,7 @@ impl RedisBank {
         let doubt = |record: &Record| {
             let ended = record.started.plus(Duration::from_micros(record.latency_micros));
             let is_fresh = now.since(ended) <= FRESH && ended.since(now) <= FRESH;
-            !is_fresh || ended < standing.life.started.plus(SKEW_MAX)
+            !is_fresh || ended < standing.since
         };
         let settlements = wave.iter().flat_map(|(_, exchange)| &exchange.settlements);
         let doubtful: HashSet<CallId> =

@@ -1,10 +1,12 @@
 //! Keeps a bank connected to the right memory, says that its edge lives, and carries recalls.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
+use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -57,6 +59,15 @@ impl RedisBank {
         }
     }
 
+    /// Since when Redis is seen in this epoch.
+    fn seen_since(&self, epoch: u64) -> Timestamp {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != epoch {
+            *seen = (epoch, (self.0.clock)());
+        }
+        seen.1
+    }
+
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
@@ -71,9 +82,10 @@ impl RedisBank {
                 if self.check_in(server, &life).await.is_err() {
                     return;
                 }
+                let since = self.seen_since(life.epoch);
                 let mut link = self.link();
                 link.number = number;
-                link.standing = Some(Standing { number, server: server.clone(), life });
+                link.standing = Some(Standing { number, server: server.clone(), life, since });
             } else {
                 // It remembers nothing, or what is not to be believed; a leader will see to it.
                 self.put_down();
