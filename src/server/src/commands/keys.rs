@@ -1,16 +1,17 @@
 //! `tokenrouted keys`: makes, lists and revokes API keys. A key itself is shown once and never kept.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokenroute_domain::id::{AccountId, KeyId};
 use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, KeyListing, NewKey, RedisCache};
 
-use super::{End, Terminal, cell, clock, is_name, not_a_name};
+use super::{End, Terminal, cell, clock};
 
+/// Longest name of a key or an account, in characters.
+const NAME_LEN_MAX: usize = 100;
 /// Keys read from the database at once.
 pub(super) const PAGE: u32 = 500;
 /// The account of the first key, and of keys for which none is named.
@@ -19,7 +20,7 @@ pub(crate) const ACCOUNT: &str = "default";
 const DAY: u64 = 86_400;
 
 /// What a key is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
     /// What its owner calls it.
     pub name: &'a str,
@@ -27,15 +28,13 @@ pub(crate) struct Wish<'a> {
     pub account: &'a str,
     /// When it stops working, if ever.
     pub expires: Option<Timestamp>,
-    /// What it may do.
-    pub terms: Terms,
 }
 
 /// Makes a key.
 pub(crate) async fn issue(
     database: &Database,
     pepper: &Pepper,
-    wish: &Wish<'_>,
+    wish: Wish<'_>,
     now: Timestamp,
 ) -> anyhow::Result<(KeyId, RawKey)> {
     let mut chance = [0; 32];
@@ -51,7 +50,7 @@ pub(crate) async fn issue(
         shown: raw.shown(),
         created: now,
         expires: wish.expires,
-        terms: wish.terms.clone(),
+        terms: Terms::default(),
     };
     anyhow::ensure!(database.create_key(&key).await?, "the key was not taken; try again");
     Ok((id, raw))
@@ -80,10 +79,13 @@ pub(crate) async fn create(
 ) -> End {
     for (what, name) in [("name", wish.name), ("account", wish.account)] {
         if !is_name(name) {
-            return terminal.refuse(not_a_name(what));
+            terminal.tell(format_args!(
+                "--{what}: write 1 to {NAME_LEN_MAX} characters, none of them a control character"
+            ));
+            return End::Mistaken;
         }
     }
-    let (id, raw) = match issue(database, pepper, &wish, now).await {
+    let (id, raw) = match issue(database, pepper, wish, now).await {
         Ok(made) => made,
         Err(error) => return terminal.unable(&format_args!("{error:#}")),
     };
@@ -98,6 +100,10 @@ pub(crate) async fn create(
 /// When a key that is made `now` expires.
 pub(crate) fn expiry(days: Option<u32>, now: Timestamp) -> Option<Timestamp> {
     days.map(|days| now.plus(Duration::from_secs(u64::from(days).saturating_mul(DAY))))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_LEN_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 /// `keys list`: a table, or one JSON object a line.
@@ -152,28 +158,6 @@ fn as_row(key: &KeyListing, now: Timestamp) -> String {
     row([&id, &shown, state(key, now), &created, &expires, &account, &name])
 }
 
-fn terms(terms: &Terms) -> Value {
-    let ceilings = terms
-        .ceilings
-        .iter()
-        .map(|one| json!({"period": one.period.as_str(), "limit": one.limit.to_string()}));
-    let words = |words: &Option<Vec<Arc<str>>>| {
-        words.as_ref().map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>())
-    };
-    json!({
-        "ceilings": ceilings.collect::<Vec<_>>(),
-        "models": words(&terms.models),
-        "providers": words(&terms.providers),
-        "tier": terms.tier.as_deref(),
-        "limits": {
-            "requests_per_second": terms.limits.requests_per_second,
-            "requests_per_minute": terms.limits.requests_per_minute,
-            "tokens_per_minute": terms.limits.tokens_per_minute,
-            "concurrency": terms.limits.concurrency,
-        },
-    })
-}
-
 fn as_json(key: &KeyListing, now: Timestamp) -> String {
     json!({
         "id": key.id.to_string(),
@@ -184,7 +168,6 @@ fn as_json(key: &KeyListing, now: Timestamp) -> String {
         "created": clock::micros(key.created),
         "expires": key.expires.map(clock::micros),
         "revoked": key.revoked.map(clock::micros),
-        "terms": terms(&key.terms),
     })
     .to_string()
 }

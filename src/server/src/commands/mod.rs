@@ -1,17 +1,11 @@
 //! The operator's commands. Each writes to a [`Terminal`] and ends in an [`End`]; none serves calls.
 
-mod accounts;
 mod check;
 mod clock;
-mod credit;
 mod explain;
 pub(crate) mod keys;
-mod ledger;
-mod reconcile;
 mod records;
-mod terms;
 mod upgrade;
-mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -55,49 +49,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Make, list and show accounts: who pays.
-    #[command(subcommand)]
-    Accounts(accounts::AccountsCommand),
-    /// Add credit to an account, or take it back.
-    #[command(subcommand)]
-    Credit(credit::CreditCommand),
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Show entries of the ledger, the latest last.
-    Ledger {
-        /// Only those of this account.
-        #[arg(long, value_name = "NAME")]
-        account: Option<String>,
-        /// How many.
-        #[arg(long, default_value_t = 20, value_name = "N",
-              value_parser = clap::value_parser!(u32).range(..=i64::from(ledger::LINES_MAX)))]
-        limit: u32,
-        /// Print one JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what was used, by account and key: calls that were answered, others, tokens, and USD.
-    Usage {
-        /// Of so many days up to now.
-        #[arg(long, default_value_t = 30, value_name = "N",
-              value_parser = clap::value_parser!(u32).range(1..=36_500))]
-        days: u32,
-        /// Only of this account.
-        #[arg(long, value_name = "NAME")]
-        account: Option<String>,
-        /// Print one JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check that the books are right, and tell what is not. Ends with 1 if something is found.
-    Reconcile {
-        /// Print one JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Bring the database up to date, as every start does as well.
-    Migrate,
     /// Show the records of calls, the latest last.
     Records {
         /// Go on with new records as they come.
@@ -126,8 +80,6 @@ pub(crate) enum KeysCommand {
         /// When it stops working. Without this, never.
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         expires_in_days: Option<u32>,
-        #[command(flatten)]
-        terms: Box<terms::TermsOptions>,
     },
     /// List all keys, the oldest first. Keys themselves are not kept, so they cannot be shown.
     List {
@@ -195,12 +147,6 @@ impl<'a> Terminal<'a> {
         End::Mistaken
     }
 
-    /// Tells what is wrong with what the command was asked.
-    fn refuse(&mut self, problem: impl Display) -> End {
-        self.tell(problem);
-        End::Mistaken
-    }
-
     /// Tells why the command could not do what it was asked.
     fn unable(&mut self, error: &dyn Display) -> End {
         self.tell(error);
@@ -217,18 +163,6 @@ impl<'a> Terminal<'a> {
             }
         }
     }
-}
-
-/// Longest name of a key, an account or the like, in characters.
-const NAME_LEN_MAX: usize = 100;
-
-fn is_name(text: &str) -> bool {
-    (1..=NAME_LEN_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
-}
-
-/// What is wrong with an option that [`is_name`] refuses.
-fn not_a_name(option: &str) -> String {
-    format!("--{option}: write 1 to {NAME_LEN_MAX} characters, none of them a control character")
 }
 
 /// A text in a table: without what could move the cursor or forge a line.
@@ -258,10 +192,9 @@ pub(crate) fn perform(
     let variable = environment(CONFIG_VARIABLE).filter(|value| !value.is_empty());
     let variable = variable.map(PathBuf::from);
     let config = config.or(variable.as_deref());
-    let state = || config::load_state(config, environment);
     let end = match command {
         Command::Run => serve(config, environment, terminal),
-        Command::Upgrade => match state() {
+        Command::Upgrade => match config::load_state(config, environment) {
             Ok(plan) => upgrade::upgrade(&plan.dir, terminal),
             Err(problems) => terminal.mistaken(&problems),
         },
@@ -270,40 +203,17 @@ pub(crate) fn perform(
             Ok(plan) => explain::explain(&plan, (&model, json), terminal),
             Err(problems) => terminal.mistaken(&problems),
         },
-        Command::Accounts(command) => with_stores(state(), terminal, async |stores, terminal| {
-            accounts::manage(&stores.database, &command, (now, terminal)).await
-        }),
-        Command::Credit(command) => with_stores(state(), terminal, async |stores, terminal| {
-            credit::manage(&stores.database, &command, (now, terminal)).await
-        }),
-        Command::Keys(command) => with_stores(state(), terminal, async |stores, terminal| {
-            manage_keys(stores, &command, (now, terminal)).await
-        }),
-        Command::Ledger { account, limit, json } => {
-            let choice = ledger::Choice { account: account.as_deref(), limit, json };
-            with_stores(state(), terminal, async |stores, terminal| {
-                ledger::show(&stores.database, choice, terminal).await
+        Command::Keys(command) => {
+            let plan = config::load_state(config, environment);
+            with_stores(plan, terminal, async |stores, terminal| {
+                manage_keys(stores, &command, (now, terminal)).await
             })
         }
-        Command::Usage { days, account, json } => {
-            let choice = usage::Choice { days, account: account.as_deref(), json };
-            with_stores(state(), terminal, async |stores, terminal| {
-                usage::show(&stores.database, choice, (now, terminal)).await
-            })
-        }
-        Command::Reconcile { json } => with_stores(state(), terminal, async |stores, terminal| {
-            reconcile::reconcile(&stores.database, json, (now, terminal)).await
-        }),
-        Command::Migrate => with_stores(state(), terminal, async |stores, terminal| {
-            match stores.database.migrate().await {
-                Ok(version) => terminal.say(format_args!("the database has version {version}")),
-                Err(error) => terminal.unable(&error),
-            }
-        }),
         Command::Records { follow, limit, json } => {
             let follow = follow.then_some(records::POLL);
             let choice = records::Choice { limit, follow, json };
-            with_stores(state(), terminal, async |stores, terminal| {
+            let plan = config::load_state(config, environment);
+            with_stores(plan, terminal, async |stores, terminal| {
                 records::show(&stores.database, choice, terminal).await
             })
         }
@@ -379,13 +289,9 @@ async fn manage_keys(
     let Stores { database, redis, pepper } = stores;
     let context = (now, terminal);
     match command {
-        KeysCommand::Create { name, account, expires_in_days, terms } => {
+        KeysCommand::Create { name, account, expires_in_days } => {
             let expires = keys::expiry(*expires_in_days, now);
-            let terms = match terms.terms() {
-                Ok(terms) => terms,
-                Err(problem) => return context.1.refuse(problem),
-            };
-            let wish = keys::Wish { name, account, expires, terms };
+            let wish = keys::Wish { name, account, expires };
             keys::create(database, pepper, wish, context).await
         }
         KeysCommand::List { json } => keys::list(database, *json, context).await,

@@ -1,7 +1,6 @@
 //! The operator's commands against a state folder of their own: what they print, and how they end.
 
 mod explain;
-mod money;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
-use tokenroute_domain::key::{RawKey, Terms};
+use tokenroute_domain::key::RawKey;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Why;
@@ -116,9 +115,8 @@ fn many_keys_of_one_account_are_all_listed() {
     runtime.block_on(async {
         let database = Database::open(&state.join("tokenroute.db")).await.unwrap();
         for number in 0..(super::keys::PAGE + 2) {
-            let (name, terms) = (number.to_string(), Terms::default());
-            let wish = super::keys::Wish { name: &name, account: "a", expires: None, terms };
-            super::keys::issue(&database, &pepper, &wish, NOW).await.unwrap();
+            let wish = super::keys::Wish { name: &number.to_string(), account: "a", expires: None };
+            super::keys::issue(&database, &pepper, wish, NOW).await.unwrap();
         }
         database.close().await;
     });

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tokenroute_domain::key::{RawKey, Terms};
+use tokenroute_domain::key::RawKey;
 use tokenroute_proxy::clock;
 use tokenroute_store::Database;
 
@@ -21,9 +21,8 @@ pub(crate) async fn first_key(
     if database.any_key().await? {
         return Ok(None);
     }
-    let wish =
-        Wish { name: "first", account: keys::ACCOUNT, expires: None, terms: Terms::default() };
-    let (_, raw) = keys::issue(database, &state.pepper, &wish, clock::now()).await?;
+    let wish = Wish { name: "first", account: keys::ACCOUNT, expires: None };
+    let (_, raw) = keys::issue(database, &state.pepper, wish, clock::now()).await?;
     Ok(Some(raw))
 }
 
