@@ -170,6 +170,31 @@ fn every_question_is_later_than_the_one_before() {
 }
 
 #[test]
+fn ceilings_are_forgotten_when_nobody_uses_them_and_nothing_is_in_them() {
+    let mut allotment = allotment(100, &[(1, 0), (2, 50), (3, 50)]);
+    let later = Tick(NOW.0 + 1_000);
+    assert!(allotment.is_used(purse(1), NOW) && !allotment.is_used(purse(1), later));
+    let hold = allotment.place(nano(50), &[(purse(3), nano(50))], NOW).unwrap();
+    allotment.forget_purses(NOW);
+    assert!((1..4).all(|id| allotment.purse(purse(id)).is_some()), "all were used just now");
+    // What is lent stays, and what is held or owed with nothing lent any more.
+    let (_, named) = allotment.wants(nothing, nothing, &Sent::default());
+    allotment.replied(&lends(100, &[0, 50, 0]), &named, &Sent::default(), (NOW, LEASE));
+    let known = |allotment: &Allotment| [1, 2, 3].map(|id| allotment.purse(purse(id)).is_some());
+    allotment.forget_purses(later);
+    assert_eq!(known(&allotment), [false, true, true]);
+    let (charge, settled) = allotment.settle(hold, nano(50));
+    allotment.forget_purses(later);
+    assert_eq!((charge, known(&allotment)), (nano(50), [false, true, true]));
+    let mut sent = Sent::default();
+    sent.add(charge, &settled);
+    let (_, named) = allotment.wants(nothing, nothing, &sent);
+    allotment.replied(&lends(0, &[0, 0]), &named, &sent, (NOW, LEASE));
+    allotment.forget_purses(later);
+    assert_eq!(known(&allotment), [false; 3]);
+}
+
+#[test]
 fn it_is_idle_when_nothing_is_lent_held_or_owed() {
     assert!(Allotment::new(Funding::Prepaid).is_idle());
     assert!(!allotment(1, &[]).is_idle());
