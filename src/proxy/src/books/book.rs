@@ -264,30 +264,18 @@ impl Book {
         let idle = now.since(state.used) > IDLE;
         let wanted = state.pace.ahead(now, lease);
         let ahead = if idle || state.recalled { NanoUsd::ZERO } else { wanted };
-        let waiting = &state.waiting;
-        let demand = |purse: Option<PurseId>| {
-            let claims = waiting.iter().map(|waiter| &waiter.claim);
-            let named = |claim: &&Claim| {
-                purse.is_none_or(|id| claim.ceilings.iter().any(|(one, _)| *one == id))
-            };
-            claims.filter(named).fold(NanoUsd::ZERO, |sum, claim| sum.plus(claim.amount))
-        };
         let recently = Tick(now.0.saturating_sub(micros(IDLE)));
         state.allotment.forget_purses(recently);
-        for waiter in waiting {
+        for waiter in &state.waiting {
             state.allotment.know(&waiter.claim.ceilings, now);
         }
         let shares = state.allotment.clone();
-        let part = |purse: Option<PurseId>| {
-            let share = purse.map_or(Some(shares.money()), |id| {
-                shares.purse(id).filter(|_| shares.is_used(id, recently))
-            });
-            // Before the first answer nothing is known of the pool: only what is needed is asked for.
-            let there = share.map_or(NanoUsd::ZERO, |share| share.free().plus(share.left()));
-            ahead.min(NanoUsd(there.0 / AHEAD_PART))
-        };
-        state.ahead = part(None);
-        let (want, purses) = state.allotment.wants(demand, part, &sent);
+        state.ahead = part(&shares, None, (ahead, recently));
+        let (want, purses) = state.allotment.wants(
+            |purse| demand(&state.waiting, purse),
+            |purse| part(&shares, purse, (ahead, recently)),
+            &sent,
+        );
         for waiter in &mut state.waiting {
             waiter.ask(now);
         }
@@ -295,7 +283,7 @@ impl Book {
         (state.low, state.recalled) = (false, false);
         let funding = state.allotment.funding();
         let account = self.account;
-        let asked = now;
+        let asked = state.allotment.ask(now);
         let exchange = Exchange { account, funding, node, asked, settlements, want, purses };
         Some(Sending { exchange, sent, told, asked: now })
     }
@@ -349,6 +337,24 @@ impl Book {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What calls wait for: of the pool, or under a ceiling.
+fn demand(waiting: &VecDeque<Waiter>, purse: Option<PurseId>) -> NanoUsd {
+    let claims = waiting.iter().map(|waiter| &waiter.claim);
+    let named =
+        |claim: &&Claim| purse.is_none_or(|id| claim.ceilings.iter().any(|(one, _)| *one == id));
+    claims.filter(named).fold(NanoUsd::ZERO, |sum, claim| sum.plus(claim.amount))
+}
+
+/// What to have ready of the pool, or under a ceiling that has been asked for recently: as much as is
+/// wanted, of a part of what is there.
+fn part(shares: &Allotment, purse: Option<PurseId>, (ahead, recently): (NanoUsd, Tick)) -> NanoUsd {
+    let used = |id| shares.purse(id).filter(|_| shares.is_used(id, recently));
+    let share = purse.map_or(Some(shares.money()), used);
+    // Before the first answer nothing is known of the pool: only what is needed is asked for.
+    let there = share.map_or(NanoUsd::ZERO, |share| share.free().plus(share.left()));
+    ahead.min(NanoUsd(there.0 / AHEAD_PART))
 }
 
 fn micros(time: Duration) -> u64 {

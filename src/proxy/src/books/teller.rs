@@ -32,6 +32,8 @@ const BACKLOG_MAX: usize = 100_000;
 const ROUND: Duration = Duration::from_millis(20);
 /// How often an account in use talks to the bank.
 const STEADY: Duration = Duration::from_secs(1);
+/// The same as a part of the lease, where that is less: a loan is then almost new whenever the bank goes.
+const STEADY_PART: u32 = 60;
 /// How often progress is written down.
 const MARKS: Duration = Duration::from_millis(250);
 /// How often the bank is asked what is posted.
@@ -193,7 +195,8 @@ impl Teller {
     async fn exchange(&mut self) -> bool {
         let inner = Arc::clone(&self.books.0);
         let now = clock::tick();
-        let times = (now, inner.bank.lease(), self.options.steady);
+        let lease = inner.bank.lease();
+        let times = (now, lease, self.options.steady.min(lease / STEADY_PART));
         let mut due: Vec<(Arc<Book>, Sending)> = Vec::new();
         for book in inner.all() {
             if book.close_if_idle(now) {

@@ -15,7 +15,7 @@ use super::*;
 use crate::bank::{Banked, Later, Unavailable, Unwritable};
 use crate::outbox::Outbox;
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 struct PureBank {
@@ -138,7 +138,7 @@ impl Edge {
         let heard = tokio::sync::Mutex::new(recalls.subscribe());
         let branch = Arc::new(Branch { bank: Arc::clone(bank), heard });
         let notes = Arc::new(Notes::default());
-        let journal: Arc<dyn Journal> = Arc::clone(&notes) as Arc<dyn Journal>;
+        let journal: Arc<dyn Journal> = notes.clone();
         let books = Books::new(NodeId::new(Timestamp(0), number), branch, journal);
         let (outbox, ended): (Outbox, mpsc::Receiver<Ended>) = Outbox::new(4_096);
         let options = TellerOptions::default();

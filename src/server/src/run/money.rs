@@ -13,6 +13,7 @@ use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::{ASKED_LAST, Exchange, Settlement, Want};
 use tokenroute_domain::record::Record;
+use tokenroute_domain::time::Tick;
 use tokenroute_proxy::bank::{self, Bank, Banked, Later, Unavailable, Unwritable};
 use tokenroute_proxy::clock;
 use tokenroute_store::{Database, Journal, Orphan, RedisBank, RedisCache, SqlBank};
@@ -265,14 +266,18 @@ async fn tell(
     settlements: Vec<Settlement>,
     bank: &dyn Bank,
 ) -> bool {
-    for batch in settlements.chunks(BATCH_MAX) {
+    let mut batches = settlements.chunks(BATCH_MAX).peekable();
+    while let Some(batch) = batches.next() {
+        // Asked before anything that the run itself has asked, it settles and leaves the loan for the next;
+        // with the last the rest goes back.
+        let asked = if batches.peek().is_some() { Tick(0) } else { ASKED_LAST };
         // An unmetered account's calls are charged nothing, and draw on no pool.
         let paid = batch.iter().any(|one| one.record.charge > NanoUsd::ZERO);
         let exchange = Exchange {
             account,
             funding: if paid { Funding::Prepaid } else { Funding::Unmetered },
             node,
-            asked: ASKED_LAST,
+            asked,
             settlements: batch.to_vec(),
             want: Want::default(),
             purses: Vec::new(),

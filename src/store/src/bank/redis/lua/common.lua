@@ -134,6 +134,15 @@ local function lower(state, node, by)
   end
 end
 
+-- A loan of nothing is none, also where it was spent and nothing was said of it.
+local function drop_spent(state, node)
+  local loan = state.loans[node]
+  if loan and loan.amount == 0 then
+    state.loans[node] = nil
+    state.touched[node] = true
+  end
+end
+
 -- Writes a loan down; one of nothing is none.
 local function note(state, node, amount, held, deadline, asked)
   state.touched[node] = true

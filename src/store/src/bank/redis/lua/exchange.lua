@@ -24,15 +24,10 @@ local epoch, account, node = take(), take(), take()
 local prepaid = take() == 'prepaid'
 local lease, asked = take_number(), take_number()
 
--- A want, and what calls hold of it. Of a store that has lost its memory only that can be had.
-local function take_want(recovering)
+-- A want: the loan, what of it is in use, and what calls hold of that.
+local function take_want()
   local target, in_use, waiting = take_number(), take_number(), take_number()
-  local holds = math.max(0, in_use - math.max(0, waiting))
-  if recovering then
-    target = math.min(holds, target)
-    in_use, holds = target, math.max(0, target)
-  end
-  return target, in_use, holds
+  return { target = target, in_use = in_use, holds = math.max(0, in_use - math.max(0, waiting)) }
 end
 
 local life = redis.call('HMGET', KEYS[4], 'number', 'recovering')
@@ -40,7 +35,16 @@ if life[1] ~= epoch then
   return { 'STALE' }
 end
 local recovering = life[2] == '1'
-local target, in_use = take_want(recovering)
+local want = take_want()
+
+-- The most that an edge can get: of a store that has lost its memory what calls hold, or what it had.
+local function most_of(wanted, had)
+  local target = math.max(0, wanted.target)
+  if recovering then
+    target = math.min(target, math.max(had, wanted.holds))
+  end
+  return target
+end
 
 local pool, free = nil, 0
 if prepaid then
@@ -75,7 +79,7 @@ end
 local wants, limits = {}, {}
 for i = 1, take_number() do
   local one = { place = take_number(), limit = take_number() }
-  one.target, one.in_use, one.holds = take_want(recovering)
+  one.want = take_want()
   wants[i] = one
   limits[one.place] = limits[one.place] or one.limit
 end
@@ -145,9 +149,9 @@ if pool then
   local loan = amount_of(pool, node)
   local amount = loan
   if not is_overtaken(pool, node, asked) then
-    amount = math.min(math.max(0, target), loan + free)
+    amount = math.min(most_of(want, loan), loan + free)
     free = free + loan - amount
-    note(pool, node, amount, in_use, deadline, asked)
+    note(pool, node, amount, want.in_use, deadline, asked)
   end
   granted = { amount, free, others(pool, node, deadline) }
   if free ~= tonumber(pool.fields.free) then
@@ -156,6 +160,7 @@ if pool then
   if charges > 0 then
     pool.changed.unposted = tonumber(pool.fields.unposted) + charges
   end
+  drop_spent(pool, node)
   save(pool)
   due = next_deadline(pool)
 end
@@ -175,14 +180,15 @@ for i, one in ipairs(wants) do
     -- A ceiling that was lowered leaves less than was lent: that much is taken back, except for what calls
     -- hold.
     local over = math.max(0, all + purse.spent - one.limit)
-    local kept = math.max(loan - over, math.min(loan, one.holds))
+    local kept = math.max(loan - over, math.min(loan, one.want.holds))
     local most = kept + purse_free(purse, one.limit)
-    amount = math.min(math.max(0, one.target), most)
-    note(purse, node, amount, one.in_use, deadline, asked)
+    amount = math.min(most_of(one.want, loan), most)
+    note(purse, node, amount, one.want.in_use, deadline, asked)
   end
   lent_of_purses[i] = { amount, purse_free(purse, one.limit), others(purse, node, deadline) }
 end
 for _, purse in ipairs(purses) do
+  drop_spent(purse, node)
   save(purse)
   redis.call('EXPIRE', purse.key, SECONDS_OF_A_PURSE)
 end
