@@ -1,9 +1,11 @@
-//! The node's journal: what of a call must outlive the process that serves it, until the bank has it for good.
+//! The node's journal: what of a call must outlive the process that serves it, until the bank has it for
+//! good.
 //!
-//! A run of an edge has files of its own in a folder that several runs may share: numbered segments,
-//! which are only ever appended to, and a lock that is held for as long as the run lives. What a call
-//! writes is with the system when the write returns, and so outlives the process; a thread syncs within 5 ms, and
-//! so it mostly outlives the machine. The next start reads what dead runs left ([`Journal::orphans`]).
+//! A run of an edge has files of its own in a folder that several runs may share: numbered segments, which
+//! are only ever appended to, and a lock that is held for as long as the run lives. What a call writes is
+//! with the system when the write returns, and so outlives the process; a thread begins to sync it within
+//! 5 ms, so it mostly outlives the machine too. The next start reads what dead runs left
+//! ([`Journal::orphans`]).
 //!
 //! **Invariant:** a call of which [`Journal::intend`] was `Ok` is in the files until it is forgotten. A frame
 //! is whole or it is not read, nothing is ever written behind one that is torn, and after a sync has failed

@@ -17,9 +17,10 @@ pub(super) struct Debts {
 }
 
 impl Debts {
-    /// Keeps a frame in place of an earlier one of its call. An intent that cannot be written is none.
+    /// Keeps a frame in place of an earlier one of its call, which is not over. An intent that cannot be
+    /// written is none.
     pub(super) fn add(&mut self, call: CallId, kind: Kind, frame: &[u8]) {
-        if kind == Kind::Intent || (kind == Kind::Mark && self.has_end(call)) {
+        if kind == Kind::Intent {
             return;
         }
         self.remove(call);

@@ -55,21 +55,15 @@ pub(super) struct Frames<R> {
     buffer: Vec<u8>,
     /// Bytes of whole frames so far.
     whole: u64,
-    over: bool,
 }
 
 impl<R: Read> Frames<R> {
     pub(super) const fn new(from: R) -> Self {
-        Self { from, buffer: Vec::new(), whole: 0, over: false }
+        Self { from, buffer: Vec::new(), whole: 0 }
     }
 
-    /// The next frame; `None` at the end and at the first that is not whole, and from there on.
+    /// The next frame; `None` at the end and at the first that is not whole: then it is over.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame<'_>>> {
-        if self.over {
-            return Ok(None);
-        }
-        // Whatever happens below, nothing is read behind it but behind a whole frame.
-        self.over = true;
         let mut head = [0; HEAD_BYTES];
         if !fill(&mut self.from, &mut head)? {
             return Ok(None);
@@ -90,7 +84,6 @@ impl<R: Read> Frames<R> {
         let Some((kind, body)) = self.buffer.split_first() else { return Ok(None) };
         let bytes = u64::try_from(HEAD_BYTES.saturating_add(length)).unwrap_or(u64::MAX);
         self.whole = self.whole.saturating_add(bytes);
-        self.over = false;
         Ok(Some(Frame { kind: *kind, body, bytes }))
     }
 

@@ -41,6 +41,11 @@ impl Lock {
             .truncate(false)
             .mode(super::disk::FILE_MODE)
             .open(path)?;
+        Self::hold(file, path)
+    }
+
+    /// Takes the lock with a file that was opened by this path.
+    pub(super) fn hold(file: File, path: &Path) -> io::Result<Option<Self>> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

@@ -5,6 +5,7 @@ mod broken_disk;
 mod chance;
 mod world;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokenroute_domain::usage::{Usage, UsageSource};
 
 use self::broken_disk::{BrokenDisk, Fault};
 use super::keeper::Core;
+use super::lock::Lock;
 use super::replay::Replay;
 use super::{JournalOptions, Unwritable};
 
@@ -282,6 +284,53 @@ fn a_segment_goes_when_no_call_needs_it() {
     assert_eq!(bench.killed(), []);
 }
 
+#[test]
+fn how_far_a_call_had_come_is_not_kept_once_it_is_over() {
+    let bench = Bench::new(options());
+    bench.core.rotate();
+    bench.core.intend(&intent(1)).unwrap();
+    bench.core.rotate();
+    bench.core.mark(&[mark(1, 3)]);
+    bench.core.rotate();
+    bench.core.tidy();
+    assert_eq!(bench.disk.count(), 3);
+    bench.core.ended(&[ended(1, 3)]).unwrap();
+    bench.core.tidy();
+    assert_eq!(bench.disk.count(), 2);
+    assert_eq!(bench.killed(), [(call(1), ANSWERED, 3)]);
+}
+
+#[test]
+fn a_disk_that_is_full_of_our_own_segments_gets_room_by_them() {
+    let bench = Bench::new(options());
+    bench.core.intend(&intent(1)).unwrap();
+    bench.core.rotate();
+    bench.core.intend(&intent(2)).unwrap();
+    assert!(bench.core.sync());
+    bench.disk.set(Some(Fault::Full(0)));
+    assert_eq!(bench.core.intend(&intent(3)), Err(Unwritable));
+    bench.core.forget(&[call(1)]);
+    let before = bench.disk.contents().concat().len();
+    bench.core.recover();
+    assert!(bench.disk.contents().concat().len() < before);
+    assert_eq!(bench.cut_off(), [(call(2), CUT, 0)]);
+}
+
+/// Who opens a lock's file before it is removed has a lock on nothing, and must not take it for one.
+#[test]
+fn a_lock_on_a_file_that_was_removed_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lock");
+    let first = Lock::try_take(&path).unwrap().unwrap();
+    let [early, earlier] = [(); 2].map(|()| File::open(&path).unwrap());
+    first.remove().unwrap();
+    assert!(Lock::hold(early, &path).unwrap().is_none(), "nobody has it");
+    let second = Lock::try_take(&path).unwrap();
+    assert!(second.is_some());
+    assert!(Lock::hold(earlier, &path).unwrap().is_none(), "somebody else has it");
+    assert!(Lock::try_take(&path).unwrap().is_none());
+}
+
 /// The end is in the newer segment: with the older one its intent would be gone, but not how it ended.
 #[test]
 fn nothing_is_removed_before_that_which_takes_its_place_is_on_the_disk() {
@@ -295,6 +344,10 @@ fn nothing_is_removed_before_that_which_takes_its_place_is_on_the_disk() {
     bench.core.tidy();
     assert_eq!(bench.cut_off(), [(call(1), CUT, 39)]);
     assert_eq!(bench.disk.count(), 2);
+    // Nor to make room on a disk that is full, for what else would be nowhere.
+    bench.disk.set(Some(Fault::Full(0)));
+    bench.core.recover();
+    assert_eq!(bench.cut_off(), [(call(1), CUT, 39)]);
     bench.disk.set(None);
     bench.core.recover();
     bench.core.tidy();

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::record::Outcome;
-use tokenroute_store::{Journal, JournalOptions};
+use tokenroute_store::{Journal, JournalOptions, Replay};
 
-use crate::journal::{call, ended, intent, left, mark, node};
+use crate::journal::{call, ended, intent, mark, node};
 use crate::support::PATIENCE;
 
 /// A process in whose folder this is, is the one that is to be killed.
@@ -20,6 +20,8 @@ const JOURNAL: &str = "journal";
 /// What it has been told is written, a line each.
 const TOLD: &str = "told";
 const ROUNDS: u64 = 12;
+/// A kill ends a write between two of the system's pages, if it ends one.
+const PAGE_BYTES: u64 = 4_096;
 
 /// Is a test of its own only in name: it is the process that the other test starts and kills.
 #[test]
@@ -96,8 +98,12 @@ fn check(folder: &Path) -> usize {
         let number = call(words[0].parse().unwrap());
         last.insert(number, (words[1].parse().unwrap(), words[2]));
     }
-    let found: BTreeMap<_, _> = left(&folder.join(JOURNAL))
-        .into_iter()
+    let orphan = Journal::orphans(&folder.join(JOURNAL)).unwrap().pop().unwrap();
+    assert_eq!(orphan.unreadable(), 0);
+    check_torn(&folder.join(JOURNAL), orphan.dropped_bytes());
+    let found: BTreeMap<_, _> = orphan
+        .calls()
+        .iter()
         .map(|one| (one.record.call, (one.record.cost.0, one.record.outcome)))
         .collect();
     for (id, (cost, state)) in &last {
@@ -115,4 +121,22 @@ fn check(folder: &Path) -> usize {
     let unknown = found.keys().filter(|id| !last.contains_key(id)).count();
     assert!(unknown <= 1, "{unknown} calls that were not told");
     found.len()
+}
+
+/// A write that the kill ended is not whole, and nobody was told that it was. It is the last.
+fn check_torn(folder: &Path, dropped: u64) {
+    let mut segments: Vec<(u64, u64, u64)> = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(number) = path.extension().unwrap().to_str().unwrap().parse() else { continue };
+        let bytes = fs::read(path).unwrap();
+        let length = u64::try_from(bytes.len()).unwrap();
+        let mut replay = Replay::default();
+        replay.read(bytes.as_slice(), length).unwrap();
+        segments.push((number, length, replay.dropped_bytes()));
+    }
+    segments.sort_unstable();
+    let (_, length, torn) = segments.pop().unwrap();
+    assert_eq!(torn, dropped, "an older segment is torn: {segments:?}");
+    assert!(torn == 0 || length % PAGE_BYTES == 0, "{torn} bytes of {length}");
 }
