@@ -198,7 +198,7 @@ async fn wait(pause: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
 /// goes: an upgrade's predecessor may be killed after its successor has started.
 pub(super) async fn settle_orphans(
     folder: PathBuf,
-    bank: Arc<dyn Bank>,
+    (bank, database): (Arc<dyn Bank>, Database),
     mut stopped: watch::Receiver<bool>,
 ) {
     loop {
@@ -209,7 +209,7 @@ pub(super) async fn settle_orphans(
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(orphans)) => {
                 for orphan in orphans {
-                    settle(orphan, &*bank).await;
+                    settle(orphan, &*bank, &database).await;
                 }
             }
             Ok(Err(error)) => tracing::error!(%error, "the journal folder cannot be read"),
@@ -223,7 +223,7 @@ pub(super) async fn settle_orphans(
 
 /// Settles one run's calls in its name, gives back its loans, and removes its journal. What cannot be told
 /// stays for the next time.
-async fn settle(orphan: Orphan, bank: &dyn Bank) {
+async fn settle(orphan: Orphan, bank: &dyn Bank, database: &Database) {
     let calls: Vec<CallId> = orphan.calls().iter().map(|ended| ended.record.call).collect();
     tracing::warn!(node = %orphan.node(), calls = calls.len(), "settling a run that is gone");
     let Ok(posted) = bank.posted(&calls).await else { return };
@@ -250,6 +250,12 @@ async fn settle(orphan: Orphan, bank: &dyn Bank) {
     for (account, settlements) in accounts {
         if !tell(orphan.node(), account, settlements, bank).await {
             return;
+        }
+    }
+    if database.is_shared() {
+        // It has told everything now: a store that has lost its memory need not wait for it.
+        if let Err(error) = database.forget_node(orphan.node()).await {
+            tracing::debug!(%error, "the database does not know that a run has gone");
         }
     }
     if bank.posts_at_once() || all_posted(&calls, bank).await {

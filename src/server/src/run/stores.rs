@@ -23,13 +23,17 @@ use tokenroute_store::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Role;
 use super::money::{self, Journalled, RedisBanking, SqlBanking};
 use crate::config::{DatabasePlan, Plan};
 use crate::state::State;
 
+/// How long a start waits for a database that is away, as it is while it is restarted.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
+/// The pause between two tries.
+const OPEN_PAUSE: Duration = Duration::from_millis(500);
 /// How long it may take to say that this node goes.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Folder of the journals in the state folder.
@@ -112,7 +116,7 @@ impl Stores {
         let books = Books::new(node, Arc::clone(&bank), Arc::new(Journalled(journal)));
         let teller = Teller::spawn(books.clone(), ended, TellerOptions::default())?;
         if plan.money.replay {
-            tokio::spawn(money::settle_orphans(folder, bank, stop.subscribe()));
+            tokio::spawn(money::settle_orphans(folder, (bank, database.clone()), stop.subscribe()));
         }
         Ok(Self { database, directory, books, teller, node, hints, limits, stop })
     }
@@ -160,13 +164,24 @@ impl Stores {
     }
 }
 
-/// The database of the plan, with its schema up to date.
-pub(crate) async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
-    let opened = match &plan.state.database {
-        DatabasePlan::Sqlite => Database::open(&state.database).await,
-        DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
+/// The database of the plan, with its schema up to date. One that is shared may be away for a while.
+async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
+    let url = match &plan.state.database {
+        DatabasePlan::Sqlite => {
+            return Database::open(&state.database).await.context("the database cannot be opened");
+        }
+        DatabasePlan::Postgres(url) => url.expose_secret(),
     };
-    opened.context("the database cannot be opened")
+    let give_up = Instant::now() + OPEN_WITHIN;
+    loop {
+        match Database::connect(url).await {
+            Err(tokenroute_store::Error::Unavailable(why)) if Instant::now() < give_up => {
+                tracing::warn!(why, "the database is not there yet");
+                sleep(OPEN_PAUSE).await;
+            }
+            opened => return opened.context("the database cannot be opened"),
+        }
+    }
 }
 
 /// Who lends: SQL alone, or Redis with a shared database behind it. Starts what keeps the books in order:

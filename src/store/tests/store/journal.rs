@@ -207,7 +207,9 @@ fn a_call_without_an_end_is_settled_by_its_last_mark() {
     let records = [silent, lost(2, 999, 999), reported, lost(4, 10, 10), lost(5, 10, 0)];
     let dues = [0, 999, 1_000, 10]
         .map(|charge| Some(Due { charge: NanoUsd(charge), purses: vec![purse()] }));
-    for ((record, due), read) in records.into_iter().zip(dues.into_iter().chain([None])).zip(&left)
+    // It counts under its key's ceilings, and here there are none.
+    let free = Some(Due { charge: NanoUsd(10), purses: Vec::new() });
+    for ((record, due), read) in records.into_iter().zip(dues.into_iter().chain([free])).zip(&left)
     {
         assert_eq!(**read, Ended { record: Arc::new(record), due });
     }
