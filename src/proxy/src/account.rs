@@ -94,6 +94,8 @@ impl Account {
             let house = part.house(&Usage::default(), count, || *prompt);
             note(record, part, (None, Some(&house)));
         }
+        let price = self.spoken.first().and_then(|part| part.price.as_ref());
+        record.price_version = price.map(|price| Arc::clone(&price.version));
         record.usage_source = match self.spoken.is_empty() {
             true => UsageSource::None,
             false if told => UsageSource::Provider,

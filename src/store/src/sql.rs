@@ -34,7 +34,7 @@ use crate::Error;
 /// Connections that read at the same time: one for each look-up of the directory, and some for the
 /// polls and listings that must not wait behind them.
 const READERS_MAX: u32 = 20;
-/// Connections that write: the record writer's and everybody else's. SQLite lets them take turns.
+/// Connections that write: the teller's and everybody else's. SQLite lets them take turns.
 const WRITERS_MAX: u32 = 2;
 /// Connections of one process to PostgreSQL, which lets writers of different accounts go on at the same
 /// time. It is opened as far as it is used.

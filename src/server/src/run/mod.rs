@@ -179,8 +179,11 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         supervisor::notify(&[NotifyState::Ready]);
     }
     let path = start.path.map(Path::to_owned);
-    let reloader =
-        Reloader { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan };
+    let database = stores.database.clone();
+    let plan_now = (plan, database);
+    let tables = (snapshot, resolver, targets, metrics);
+    let reloader = Reloader::new(path, plan_now, tables, (certificates, demo_port));
+    reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
     background.spawn(reloader.run(watch));
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::journal::{Ended, Intent, Mark};
 use tokenroute_domain::key::Funding;
-use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::pool::{ASKED_LAST, Exchange, Settlement, Want};
+use tokenroute_domain::money::{ACCOUNT_MAX, NanoUsd, Prices};
+use tokenroute_domain::pool::{ASKED_LAST, Exchange, PurseId, PurseWant, Settlement, Want};
 use tokenroute_domain::record::Record;
-use tokenroute_domain::time::Tick;
+use tokenroute_domain::time::{Tick, Timestamp};
 use tokenroute_proxy::bank::{self, Bank, Banked, Later, Unavailable, Unwritable};
 use tokenroute_proxy::clock;
-use tokenroute_store::{Database, Journal, Orphan, RedisBank, RedisCache, SqlBank};
+use tokenroute_store::{Database, Error, Journal, Orphan, RedisBank, RedisCache, SqlBank};
 use tokio::sync::watch;
 
 /// How often it is looked for journals whose process has gone.
@@ -25,6 +25,8 @@ const ORPHANS: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often the books are checked.
 const RECONCILE: Duration = Duration::from_mins(5);
+/// How long before the last check calls are looked at once more, in microseconds: an hour.
+const OVERLAP_MICROS: u64 = 3_600_000_000;
 /// Calls that are settled in one exchange.
 const BATCH_MAX: usize = 256;
 
@@ -182,7 +184,8 @@ pub(super) async fn reconcile(
                 tracing::warn!(%error, "a finding cannot be written");
             }
         }
-        since = Some(now);
+        // A call is looked for by its start, and may be posted long after.
+        since = Some(Timestamp(now.0.saturating_sub(OVERLAP_MICROS)));
     }
 }
 
@@ -248,7 +251,7 @@ async fn settle(orphan: Orphan, bank: &dyn Bank, database: &Database) {
         }
     }
     for (account, settlements) in accounts {
-        if !tell(orphan.node(), account, settlements, bank).await {
+        if !tell(orphan.node(), account, settlements, (bank, database)).await {
             return;
         }
     }
@@ -270,7 +273,7 @@ async fn tell(
     node: NodeId,
     account: AccountId,
     settlements: Vec<Settlement>,
-    bank: &dyn Bank,
+    (bank, database): (&dyn Bank, &Database),
 ) -> bool {
     let mut batches = settlements.chunks(BATCH_MAX).peekable();
     while let Some(batch) = batches.next() {
@@ -278,6 +281,7 @@ async fn tell(
         // with the last the rest goes back.
         let asked = if batches.peek().is_some() { Tick(0) } else { ASKED_LAST };
         // An unmetered account's calls are charged nothing, and draw on no pool.
+        let Ok(purses) = purses(batch, database).await else { return false };
         let paid = batch.iter().any(|one| one.record.charge > NanoUsd::ZERO);
         let exchange = Exchange {
             account,
@@ -286,7 +290,7 @@ async fn tell(
             asked,
             settlements: batch.to_vec(),
             want: Want::default(),
-            purses: Vec::new(),
+            purses,
         };
         let answers = bank.exchange(&[exchange]).await;
         if !answers.iter().all(Result::is_ok) {
@@ -294,6 +298,36 @@ async fn tell(
         }
     }
     true
+}
+
+/// The ceilings that calls count under, as their keys have them now: without them no more could be charged
+/// than what the run still has on loan.
+async fn purses(batch: &[Settlement], database: &Database) -> Result<Vec<PurseWant>, Error> {
+    let mut wanted: BTreeMap<PurseId, NanoUsd> = BTreeMap::new();
+    for purse in batch.iter().flat_map(|one| &one.purses) {
+        if wanted.contains_key(purse) {
+            continue;
+        }
+        let terms = database.key_terms(purse.key).await?.unwrap_or_default();
+        let limit = terms.ceilings.iter().find(|one| one.period == purse.period);
+        // A ceiling that the key has no more holds nothing back.
+        wanted.insert(*purse, limit.map_or(ACCOUNT_MAX, |one| one.limit));
+    }
+    let want = |(purse, limit)| PurseWant { purse, limit, want: Want::default() };
+    Ok(wanted.into_iter().map(want).collect())
+}
+
+/// Writes down what each price version says, so that any charge can be reckoned again.
+pub(super) async fn note_prices(database: Database, prices: Vec<(Arc<str>, Prices)>) {
+    for (target, prices) in &prices {
+        for dated in prices.all() {
+            let (version, content) = (&*dated.price.version, dated.price.content());
+            if let Err(error) = database.note_price(version, target, &content, clock::now()).await {
+                tracing::warn!(%error, "the versions of prices cannot be written down");
+                return;
+            }
+        }
+    }
 }
 
 /// Whether all of these are in SQL. Whoever asks too early asks again: what has been told before is not

@@ -9,9 +9,12 @@ use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
+use tokenroute_store::Database;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::certificates::Certificates;
+use super::money;
 use crate::config::{self, Plan, Watch};
 
 /// How often the files are looked at.
@@ -29,9 +32,32 @@ pub(crate) struct Reloader {
     pub(crate) demo_port: u16,
     /// What is in use.
     pub(crate) plan: Plan,
+    /// Where versions of prices are written down.
+    pub(crate) database: Database,
 }
 
 impl Reloader {
+    /// Reloads what is at `path` into these tables.
+    pub(crate) fn new(
+        path: Option<PathBuf>,
+        (plan, database): (Plan, Database),
+        (snapshot, resolver, targets, metrics): (
+            Arc<ArcSwap<Snapshot>>,
+            Arc<Resolver>,
+            Targets,
+            Metrics,
+        ),
+        (certificates, demo_port): (Option<Arc<Certificates>>, u16),
+    ) -> Self {
+        Self { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan, database }
+    }
+
+    /// Writes down what the prices in use say, for whoever reckons a charge again.
+    pub(crate) fn note_prices(&self, runtime: &Handle) {
+        let prices = self.plan.catalog.prices().to_vec();
+        runtime.spawn(money::note_prices(self.database.clone(), prices));
+    }
+
     /// Reloads on SIGHUP and when a file has changed, for as long as the process lives.
     pub(crate) async fn run(mut self, mut watch: Option<Watch>) -> std::io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
@@ -65,6 +91,7 @@ impl Reloader {
         self.snapshot.store(Arc::new(Snapshot::new(settings, tables, &self.metrics)));
         self.metrics.reloads.inc();
         self.plan = plan;
+        self.note_prices(&Handle::current());
         tracing::info!(generation, "the configuration was reloaded");
     }
 }

@@ -124,6 +124,15 @@ impl Database {
         rows.iter().map(listing).collect()
     }
 
+    /// What a key may do, without what is said of its account; `None` if there is no such key.
+    pub async fn key_terms(&self, id: KeyId) -> Result<Option<Terms>, Error> {
+        let row = sql("SELECT terms FROM api_keys WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.reading())
+            .await?;
+        row.map(|row| row.word("terms", terms::read)).transpose()
+    }
+
     /// Revokes a key for good and returns its hash; `None` if there is no such key. Revoking it
     /// again changes nothing, and returns the hash so that others can be told again.
     pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<Option<KeyHash>, Error> {
