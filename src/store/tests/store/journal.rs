@@ -16,7 +16,7 @@ use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::{Failure, Why};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
-use tokenroute_store::{Journal, JournalOptions, Replay, Unwritable};
+use tokenroute_store::{Journal, JournalOptions, Orphan, Replay, Unwritable};
 
 use crate::support::{PATIENCE, T0, account, key_id, record};
 
@@ -62,9 +62,22 @@ pub(crate) fn ended(number: u128, cost: i64) -> Arc<Ended> {
     Arc::new(Ended { record: Arc::new(record), due })
 }
 
+/// The runs that have died in a folder in which one has. A process that another test is just starting has
+/// our lock until it has become a program of its own.
+pub(crate) fn dead(folder: &Path) -> Vec<Orphan> {
+    for _ in 0..200 {
+        let orphans = Journal::orphans(folder).unwrap();
+        if !orphans.is_empty() {
+            return orphans;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Vec::new()
+}
+
 /// What a restart finds in a folder in which nobody lives and one run has died.
 pub(crate) fn left(folder: &Path) -> Vec<Arc<Ended>> {
-    let orphans = Journal::orphans(folder).unwrap();
+    let orphans = dead(folder);
     assert_eq!(orphans.len(), 1);
     assert_eq!((orphans[0].dropped_bytes(), orphans[0].unreadable()), (0, 0));
     orphans[0].calls().to_vec()
@@ -255,14 +268,14 @@ fn the_journal_of_a_run_that_lives_is_no_orphan_and_neither_is_one_that_is_being
     dying.intend(&intent(2)).unwrap();
     assert_eq!(Journal::orphans(folder.path()).unwrap().len(), 0);
     drop(dying);
-    let mut orphans = Journal::orphans(folder.path()).unwrap();
+    let mut orphans = dead(folder.path());
     assert_eq!(orphans.len(), 1);
     let orphan = orphans.pop().unwrap();
     assert_eq!((orphan.node(), orphan.calls()[0].record.call), (node(2), call(2)));
     assert_eq!(Journal::orphans(folder.path()).unwrap().len(), 0);
     // It was not settled: the next one finds it.
     drop(orphan);
-    let orphan = Journal::orphans(folder.path()).unwrap().pop().unwrap();
+    let orphan = dead(folder.path()).pop().unwrap();
     orphan.finish().unwrap();
     assert_eq!(Journal::orphans(folder.path()).unwrap().len(), 0);
     assert!(names(folder.path()).iter().all(|name| name.starts_with(&node(1).to_string())));
@@ -416,7 +429,7 @@ fn segments_are_read_in_order_and_a_torn_one_does_not_hide_the_next() {
         bytes.truncate(bytes.len() - 3);
         fs::write(folder.path().join(format!("{}.{number}", node(1))), bytes).unwrap();
     }
-    let orphan = Journal::orphans(folder.path()).unwrap().pop().unwrap();
+    let orphan = dead(folder.path()).pop().unwrap();
     let calls: Vec<_> =
         orphan.calls().iter().map(|one| (one.record.call, one.record.cost.0)).collect();
     assert_eq!(calls, [(call(1), 7)]);

@@ -11,7 +11,7 @@ use tokenroute_domain::id::CallId;
 use tokenroute_domain::record::Outcome;
 use tokenroute_store::{Journal, JournalOptions, Replay};
 
-use crate::journal::{call, ended, intent, mark, node};
+use crate::journal::{call, dead, ended, intent, mark, node};
 use crate::support::PATIENCE;
 
 /// A process in whose folder this is, is the one that is to be killed.
@@ -98,7 +98,7 @@ fn check(folder: &Path) -> usize {
         let number = call(words[0].parse().unwrap());
         last.insert(number, (words[1].parse().unwrap(), words[2]));
     }
-    let orphan = Journal::orphans(&folder.join(JOURNAL)).unwrap().pop().unwrap();
+    let orphan = dead(&folder.join(JOURNAL)).pop().unwrap();
     assert_eq!(orphan.unreadable(), 0);
     check_torn(&folder.join(JOURNAL), orphan.dropped_bytes());
     let found: BTreeMap<_, _> = orphan

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokenroute_domain::record::Outcome;
 use tokenroute_store::{Journal, JournalOptions, Replay, Unwritable};
 
-use crate::journal::{call, ended, intent, left, mark, node};
+use crate::journal::{call, dead, ended, intent, left, mark, node};
 use crate::support::PATIENCE;
 
 /// A process in whose folder this is, is the one with the small disk.
@@ -82,7 +82,7 @@ fn the_process_with_a_small_disk() {
     until_writable(&journal);
     journal.intend(&intent(1)).unwrap();
     drop(journal);
-    let orphans = Journal::orphans(folder).unwrap();
+    let orphans = dead(folder);
     assert_eq!(orphans.len(), 2);
     for orphan in orphans {
         orphan.finish().unwrap();
