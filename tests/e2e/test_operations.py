@@ -65,6 +65,7 @@ def test_the_first_start_prints_a_line_that_works(folder, defaults):
         assert len(KEY.findall(printed)) == 2 and len(set(KEY.findall(printed))) == 1
         assert stat.S_IMODE((folder / "state").stat().st_mode) == 0o700
         kept = modes(folder / "state")
+        assert kept.pop("journal") == 0o700, "a folder for its owner alone"
         assert {"pepper", "tokenroute.db"} <= kept.keys() and set(kept.values()) == {0o600}
     finally:
         process.stop()

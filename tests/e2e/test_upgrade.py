@@ -194,6 +194,7 @@ def test_twenty_upgrades_fail_no_call_and_cut_no_stream(begin):
     assert calls > CALLS_PER_SECOND and sum(report["reconnects"] for report in reports) > CONNECTIONS
     assert gateway.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
     kept = {path.name: stat.S_IMODE(path.stat().st_mode) for path in gateway.state.iterdir()}
+    assert kept.pop("journal") == 0o700, "a folder for its owner alone"
     assert set(kept.values()) == {0o600} and not any(name.endswith(".new") for name in kept)
 
 
