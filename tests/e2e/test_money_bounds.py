@@ -123,3 +123,14 @@ def test_usage_is_what_the_records_say(nodes, open_with):
     assert "reader" in shown and "5" in shown.split()
     assert "charge" in books.run(nodes.first, "ledger", "--account", "reader")
     assert not books.reconcile(nodes.first)
+
+
+def test_what_stands_behind_a_long_prompt_is_held_for_too(nodes, open_with):
+    """`n` multiplies what a call can come to, also where it comes after more than is read ahead of other calls."""
+    prompt = "word " * 300_000
+    # Enough for the prompt, by its bytes even, and for one answer; not for a hundred.
+    key = open_with("long-winded", dollars(len(prompt) + 300_000))
+    body = chat(f"box/{MODEL}", text=prompt, max_tokens=100_000, n=100)
+    answer = nodes.first.ask(body, key=key)
+    assert answer.status == 402, answer.body
+    assert nodes.first.ask(chat(f"box/{MODEL}", max_tokens=10, service_tier="ultrafast"), key=key).status == 400

@@ -134,7 +134,7 @@ fn presented(headers: &HeaderMap) -> Result<RawKey, Refusal> {
 /// The body, read as far as the call needs to be decided on.
 pub(crate) async fn request(
     session: &mut ServerSession,
-    limits: &Limits,
+    limits: Limits,
     buffered: &Arc<Buffered>,
 ) -> Result<Request, Fault> {
     let refuse = |refusal| Err(Fault::Refused(refusal));
@@ -150,7 +150,7 @@ pub(crate) async fn request(
     if head.headers.contains_key(EXPECT) {
         session.write_continue_response().await.map_err(|_| Fault::ClientGone)?;
     }
-    let mut request = Request::new(*limits, buffered);
+    let mut request = Request::new(limits, buffered);
     request.read_head(session).await?;
     Ok(request)
 }

@@ -3,12 +3,11 @@
 //! **Invariant:** a call with money in it goes upstream only with a hold that no answer within its caps
 //! can exceed, or with one under a key's ceiling that the answer is ended at.
 
-use http::header::CONTENT_LENGTH;
-use pingora_http::RequestHeader;
 use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::bound::{self, Ask, Caps};
 use tokenroute_domain::catalog::{Route, Target};
-use tokenroute_domain::money::NanoUsd;
+use tokenroute_domain::key::ApiKey;
+use tokenroute_domain::money::{NanoUsd, ServiceTier};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_wire::request::{Flag, Number};
@@ -17,7 +16,7 @@ use crate::books::{Books, Claim, Denied};
 use crate::call::Call;
 use crate::reply::{Fault, Unaffordable};
 use crate::request::Request;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Limits, Snapshot};
 
 /// How often a hold is tried: as it is asked for, with the prompt counted, clamped, and once more if the
 /// balance has shrunk meanwhile.
@@ -40,15 +39,29 @@ impl Bounds {
     }
 }
 
+/// How the body of a call is read. One with money in it is read whole before anything goes upstream: only the
+/// end of a body proves what `n` and the caps are, and with them what has to be held.
+pub(crate) fn limits(key: &ApiKey, snapshot: &Snapshot) -> Limits {
+    let limits = snapshot.limits;
+    let metered = key.is_metered();
+    let stream_after_bytes =
+        if metered { limits.body_bytes_max } else { limits.stream_after_bytes };
+    Limits { stream_after_bytes, ..limits }
+}
+
 /// Puts money aside for a call that has some in it, and writes down that it goes upstream.
 pub(crate) async fn hold(
     call: &mut Call,
     books: &Books,
     (route, snapshot): (&Route, &Snapshot),
-    (head, request): (&RequestHeader, &Request),
+    request: &Request,
 ) -> Result<Option<Bounds>, Fault> {
     let Some(key) = call.key.clone().filter(|key| key.is_metered()) else { return Ok(None) };
-    let mut quote = Quote::new(call, (route, snapshot), (head, request));
+    if request.scanner.facts().service_tier == Some(ServiceTier::Other) {
+        // Nobody has said what it costs.
+        return Err(Fault::Refused(Refusal::InvalidValue));
+    }
+    let mut quote = Quote::new(call, (route, snapshot), request);
     for _ in 0..TRIES_MAX {
         let claim = Claim::new(&key, quote.amount(), call.started);
         let (left, ceiling) = match books.hold(&key, &claim).await {
@@ -89,18 +102,8 @@ struct Quote<'a> {
 }
 
 impl<'a> Quote<'a> {
-    fn new(
-        call: &Call,
-        (route, snapshot): (&'a Route, &Snapshot),
-        (head, request): (&RequestHeader, &Request),
-    ) -> Self {
-        let bytes = if request.ended {
-            request.frames.end()
-        } else {
-            let announced = head.headers.get(CONTENT_LENGTH).and_then(|text| text.to_str().ok());
-            let announced = announced.and_then(|text| text.parse().ok());
-            announced.unwrap_or(snapshot.limits.body_bytes_max)
-        };
+    fn new(call: &Call, (route, snapshot): (&'a Route, &Snapshot), request: &Request) -> Self {
+        let bytes = request.frames.end();
         let ask = ask(call.endpoint, request, bytes);
         let caps = Caps { default: snapshot.money().output_tokens_default, clamp: None };
         let prompt_tokens =
@@ -111,7 +114,7 @@ impl<'a> Quote<'a> {
             bounds: Bounds { ask, caps },
             output_tokens_min: snapshot.money().output_tokens_min,
             streamed: request.scanner.facts().stream == Some(Flag::True),
-            counted: !request.ended,
+            counted: false,
             prompt_tokens,
             limit: None,
         }

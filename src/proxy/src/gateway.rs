@@ -107,7 +107,8 @@ impl Gateway {
             return models(session, (call, &key), &snapshot, &asked).await;
         };
 
-        let mut request = accept::request(session, &snapshot.limits, &self.buffered).await?;
+        let mut request =
+            accept::request(session, funds::limits(&key, &snapshot), &self.buffered).await?;
         let model = request.model().map_err(Fault::Refused)?;
         let now = call.started;
         let admission =
@@ -117,8 +118,7 @@ impl Gateway {
         call.limit(leave).map_err(Fault::Refused)?;
         let route = &admission.route;
         call.admitted(Arc::clone(route), snapshot.route_metrics(route).cloned());
-        let body = (session.req_header(), &request);
-        let bounds = funds::hold(call, &self.ledger.books, (route, &snapshot), body).await?;
+        let bounds = funds::hold(call, &self.ledger.books, (route, &snapshot), &request).await?;
 
         let tables = (&*snapshot, &self.targets);
         let terms = Terms { route, now, bounds };

@@ -128,7 +128,7 @@ const INVALID_VALUE: Words = Words {
     status: 400,
     kind: INVALID,
     reason: "invalid_value",
-    message: "model, stream, stream_options, n, best_of, max_tokens or max_completion_tokens has a value that it cannot have.",
+    message: "model, stream, stream_options, n, best_of, max_tokens, max_completion_tokens or service_tier has a value that it cannot have.",
     param: None,
 };
 const BODY_TOO_LARGE: Words = Words {

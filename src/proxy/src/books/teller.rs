@@ -179,10 +179,12 @@ impl Teller {
         let _written = inner.journal.ended(&kept);
         for ended in all {
             let owner = ended.due.as_ref().and(ended.record.account);
+            if owner.is_some() {
+                inner.calls.end(ended.record.call);
+            }
             let book = owner.and_then(|account| inner.known(account));
             match book {
                 Some(book) => {
-                    inner.calls.end(ended.record.call);
                     self.pending = self.pending.saturating_add(1);
                     book.push(ended);
                 }
