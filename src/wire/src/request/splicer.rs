@@ -39,7 +39,7 @@ pub struct Change<'a> {
     /// has ended.
     pub output_tokens_max: Option<u64>,
     /// The member that says `output_tokens_max` where the body has no cap that is an integer: it is put in,
-    /// or takes the place of a `null`.
+    /// or takes the place of a `null`. Only in a body that has ended.
     pub output_cap: Option<&'static str>,
 }
 
@@ -84,8 +84,6 @@ pub struct Splicer {
     /// `stream_options` and the two caps, and two for a prefill.
     edits: Vec<Edit>,
     usage: Usage,
-    /// The member with a cap that is put into a body that goes on, if that has none to its end.
-    cap: Option<String>,
     /// Bytes of the length that nothing has claimed yet.
     reserve: i64,
     growth: i64,
@@ -108,16 +106,9 @@ impl Splicer {
             Usage::Known(_) => 0,
             Usage::Held(_) | Usage::Open => i64::try_from(MEMBER.len()).unwrap_or(i64::MAX),
         };
-        let reserve = match change.cap_member() {
-            Some(member) if !scanner.finished() => {
-                reserve.saturating_add(i64::try_from(member.len()).unwrap_or(i64::MAX))
-            }
-            Some(_) | None => reserve,
-        };
-        let cap = change.cap_member().filter(|_| !scanner.finished());
         let blind = facts.model.is_none() && !scanner.finished();
         let edits = Vec::new();
-        let mut splicer = Self { edits, usage, cap, reserve, growth: 0, offset: 0, blind };
+        let mut splicer = Self { edits, usage, reserve, growth: 0, offset: 0, blind };
         if let Some(model) = &facts.model {
             let mut name = Vec::with_capacity(change.model.len().saturating_add(2));
             push_json_string(&mut name, change.model);
@@ -159,14 +150,6 @@ impl Splicer {
             return;
         }
         let facts = scanner.facts();
-        if let Some(close) = facts.close
-            && let Some(member) = self.cap.take()
-            && !has_cap(facts)
-        {
-            let edit = Edit::insert(close, member.into());
-            self.reserve = self.reserve.saturating_sub(edit.growth());
-            self.schedule(edit);
-        }
         if !matches!(self.usage, Usage::Known(_)) {
             self.usage = decide(facts, scanner.scanned());
             if let Usage::Known(edit) = &mut self.usage

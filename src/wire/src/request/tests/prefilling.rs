@@ -236,25 +236,3 @@ fn a_cap_is_put_where_none_is_and_never_raised() {
         assert_eq!(edit(came, member), sent, "{came}");
     }
 }
-
-#[test]
-fn a_body_that_goes_on_gets_its_cap_at_its_end_and_the_length_is_exact() {
-    let change = Change {
-        model: "m",
-        output_tokens_max: Some(7),
-        output_cap: Some("max_tokens"),
-        ..Change::default()
-    };
-    for (body, sent) in [
-        (r#"{"model":"m","z":[1,2,3]}"#, r#"{"model":"m","z":[1,2,3],"max_tokens":7}"#),
-        (
-            r#"{"model":"m","z":[1,2,3],"max_tokens":5}"#,
-            r#"{"model":"m","z":[1,2,3],"max_tokens":5               }"#,
-        ),
-    ] {
-        for size in [1, 5, 40] {
-            let late = attempt(body.as_bytes(), &change, size, 12);
-            assert_eq!(String::from_utf8(late.sent).unwrap(), sent, "{size}");
-        }
-    }
-}
