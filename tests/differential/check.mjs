@@ -74,7 +74,10 @@ function expected(document, found) {
   if (has(document, "model")) copy.model = found.upstream_model;
   if (found.output_tokens_max !== null) {
     const given = CAPS.filter((key) => /^[0-9]+$/.test(found[key] ?? ""));
-    for (const key of given) copy[key] = found.output_tokens_max;
+    for (const key of given) copy[key] = Math.min(copy[key], found.output_tokens_max);
+    if (given.length === 0 && found.output_cap !== null && has(document, "model")) {
+      copy[found.output_cap] = found.output_tokens_max;
+    }
   }
   if (found.messages && found.prefill) {
     const { text, form } = found.prefill;

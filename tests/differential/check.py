@@ -204,9 +204,18 @@ def expected_members(document, found):
     members = [(name, expected_value(name, value, found, asks)) for name, value in document]
     if asks and options is None:
         members.append(("stream_options", Pairs([("include_usage", True)])))
+    cap, tokens = found["output_cap"], found["output_tokens_max"]
+    if cap and puts_cap(found) and document.last(cap) is None:
+        members.append((cap, tokens))
     if found["messages"] and found["prefill"] and found["prefill"]["form"] == "continue":
         members += [(name, value) for name, value in CONTINUE if not values_like(document, [name])]
     return members
+
+
+def puts_cap(found):
+    if found["output_tokens_max"] is None or found["model"] is None:
+        return False
+    return not any((found[name] or "").isdecimal() for name in CAPS)
 
 
 def expected_value(name, value, found, asks_usage):
@@ -217,6 +226,8 @@ def expected_value(name, value, found, asks_usage):
         return expected_options(value)
     tokens = found["output_tokens_max"]
     if name in CAPS and tokens is not None and (found[name] or "").isdecimal():
+        return min(value, tokens)
+    if name == found["output_cap"] and puts_cap(found):
         return tokens
     if name == "messages" and found["messages"] and found["prefill"]:
         message = [("role", "assistant"), ("content", found["prefill"]["text"])]

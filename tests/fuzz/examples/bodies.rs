@@ -18,6 +18,9 @@ const MODELS: &[&str] = &["up/1", "", "a\"b\\c", "é\u{1f600}\n\u{1}", "gpt-5-mi
 /// Beginnings of answers.
 const TEXTS: &[&str] = &["Half", "", "a\"b\\c\u{1}", "é\u{1f600}\n\u{2028}", "\"}],\"x\":[{"];
 
+/// Members that cap an answer.
+const CAPS: &[&str] = &["max_tokens", "max_completion_tokens"];
+
 const FORMS: &[PrefillForm] = &[
     PrefillForm::Message,
     PrefillForm::Prefix,
@@ -42,7 +45,7 @@ fn main() -> io::Result<()> {
             include_usage,
             prefill: dice.once_in(3).then_some(Prefill { text, form }),
             output_tokens_max: dice.once_in(3).then_some(dice.draw() >> 40),
-            output_cap: None,
+            output_cap: dice.once_in(2).then_some(dice.pick(CAPS)),
         };
         let attempt = send(&body, &change, &mut dice);
         let found = describe(&attempt, &change).to_string();
@@ -64,6 +67,7 @@ fn describe(attempt: &Attempt, change: &Change<'_>) -> Value {
         "include_usage": change.include_usage,
         "prefill": change.prefill.filter(|_| attempt.late).map(describe_prefill),
         "output_tokens_max": change.output_tokens_max.filter(|_| attempt.late),
+        "output_cap": change.output_cap.filter(|_| attempt.late),
         "growth": attempt.growth,
         "model": facts.model.as_ref().map(describe_model),
         "stream": facts.stream.map(describe_flag),

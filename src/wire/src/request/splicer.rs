@@ -39,7 +39,7 @@ pub struct Change<'a> {
     /// has ended.
     pub output_tokens_max: Option<u64>,
     /// The member that says `output_tokens_max` where the body has no cap that is an integer: it is put in,
-    /// or takes the place of a `null`. Only in a body that has ended.
+    /// or takes the place of a `null`. Only in a body that has ended and names a model, so has a member.
     pub output_cap: Option<&'static str>,
 }
 
@@ -204,6 +204,7 @@ impl Splicer {
             }
         }
         if let (Some(member), Some(close)) = (change.cap_member(), facts.close)
+            && facts.model.is_some()
             && !has_cap(facts)
         {
             self.schedule(cap_edit(change, facts, (member, close)));
