@@ -71,13 +71,15 @@ impl RedisBank {
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
+        let mut settled: Option<Life> = None;
         loop {
-            let Ok(life) = server.life(COMMAND_WAIT).await else { return };
+            let Ok(life) = look(server, settled.take()).await else { return };
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
             if let Some(life) = life.filter(|life| life.epoch >= declared) {
                 if !life.recovering {
                     wait = PING_EVERY;
+                    settled = Some(life.clone());
                 }
                 if self.check_in(server, &life).await.is_err() {
                     return;
@@ -167,6 +169,16 @@ impl RedisBank {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// What the memory says of its epoch. As long as it is the settled one, one shard is asked and not all.
+async fn look(server: &Server, settled: Option<Life>) -> Result<Option<Life>, RedisFailure> {
+    if let Some(life) = settled
+        && server.glance(COMMAND_WAIT).await?.as_ref() == Some(&life)
+    {
+        return Ok(Some(life));
+    }
+    server.life(COMMAND_WAIT).await
 }
 
 /// Whose account another edge recalls; nothing if it was ourselves.

@@ -1,6 +1,8 @@
 //! One connection to Redis, tied to the server's run and to one life of its memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -49,6 +51,8 @@ pub(crate) struct Server {
     digests: Digests,
     /// Which run of the server it leads to.
     pub(crate) run_id: String,
+    /// The shard that is asked next whether it remembers.
+    turn: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Server {
@@ -71,7 +75,7 @@ impl Server {
         }
         let run_id = field(about, "run_id").ok_or_else(garbled)?.to_owned();
         let digests = Digests::loaded(scripts).ok_or_else(garbled)?;
-        Ok(Self { connection, digests, run_id })
+        Ok(Self { connection, digests, run_id, turn: Arc::default() })
     }
 
     /// Runs scripts in one round trip, or in two if the server has forgotten them. The answers are those
@@ -141,6 +145,16 @@ impl Server {
         }
         let answers: Vec<Value> = self.pipe(&pipeline, budget).await?;
         Ok(answers.iter().map(Life::read).collect())
+    }
+
+    /// The epoch by what one shard says, another one each time, if it belongs to this run of the server. One
+    /// that was emptied or started anew shows in any of them, and each script looks at its own.
+    pub(crate) async fn glance(&self, budget: Duration) -> Result<Option<Life>, RedisFailure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut command = redis::cmd("HGETALL");
+        command.arg(Shard::in_turn(turn).epoch());
+        let answer: Value = self.ask(&command, budget).await?;
+        Ok(Life::read(&answer).filter(|life| life.run_id == self.run_id))
     }
 
     /// The epoch that every shard agrees on, if it belongs to this run of the server.
