@@ -1,17 +1,13 @@
-//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; Pingora's `ProxyHttp`
-//! frames it with keep-alive, HTTP/2, draining and TLS.
+//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; [`crate::edge`] frames it with
+//! Pingora's keep-alive, HTTP/2, draining and TLS.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use futures_util::FutureExt;
-use pingora_core::modules::http::HttpModules;
+use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
 use tokenroute_domain::record::Outcome;
@@ -130,7 +126,7 @@ impl Gateway {
     }
 
     /// Serves a call and answers for whatever went wrong. `Err` ends the connection.
-    async fn answer(&self, session: &mut ServerSession) -> Result<()> {
+    pub(crate) async fn answer(&self, session: &mut ServerSession) -> Result<()> {
         let mut call = Call::new(&self.ledger);
         prepare(session, &self.snapshot.load(), self.ledger.lifecycle.is_ready());
         let served = AssertUnwindSafe(self.serve(session, &mut call)).catch_unwind().await;
@@ -179,38 +175,4 @@ async fn models(
     reply::answer(session, call, answer).await.map_err(|_| Fault::ClientGone)?;
     call.end(Outcome::Answered, None);
     Ok(())
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = ();
-
-    fn new_ctx(&self) {}
-
-    /// None of Pingora's modules: what they could do is done in the relay or not at all.
-    fn init_downstream_modules(&self, _: &mut HttpModules) {}
-
-    async fn request_filter(&self, session: &mut Session, (): &mut ()) -> Result<bool> {
-        self.answer(&mut session.downstream_session).await?;
-        Ok(true)
-    }
-
-    /// Never reached: every request is answered in `request_filter`.
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        Error::e_explain(ErrorType::InternalError, "no request is proxied by the frame")
-    }
-
-    /// The client has been answered already, or cannot be: nothing more is written.
-    async fn fail_to_proxy(&self, _: &mut Session, _: &Error, (): &mut ()) -> FailToProxy {
-        FailToProxy { error_code: 0, can_reuse_downstream: false }
-    }
-
-    /// The record says what there is to say, without a URL.
-    fn suppress_error_log(&self, _: &Session, (): &(), _: &Error) -> bool {
-        true
-    }
-
-    fn request_summary(&self, session: &Session, (): &()) -> String {
-        session.req_header().method.to_string()
-    }
 }
