@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, Result};
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
 use tokenroute_domain::record::Outcome;
@@ -25,7 +25,7 @@ use crate::limits::Limiter;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
-use crate::patience::{Tried, Waits};
+use crate::patience::Waits;
 use crate::relay;
 use crate::reply::{self, Fault};
 use crate::request::Buffered;
@@ -144,14 +144,9 @@ impl Gateway {
         reply::fault(session, &mut call, fault).await
     }
 
-    /// Answers a request whose head cannot be read, and closes its connection.
-    pub(crate) async fn unreadable(
-        &self,
-        session: &mut ServerSession,
-        error: &Error,
-        tried: Option<Tried>,
-    ) {
-        if let Some(refusal) = accept::unreadable(error, tried) {
+    /// Answers a request that was not read, if there is somebody to be told why, and closes its connection.
+    pub(crate) async fn unreadable(&self, session: &mut ServerSession, why: Option<Refusal>) {
+        if let Some(refusal) = why {
             let mut call = Call::new(&self.ledger);
             // Without room for a record it is counted, and no worse off for it.
             let _kept = call.reserve_unknown();
