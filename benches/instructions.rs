@@ -26,7 +26,8 @@ fn pass_on(body: &Bytes) -> io::Result<usize> {
     scanner.feed(body).map_err(io::Error::other)?;
     frames.push(body.clone());
     scanner.finish().map_err(io::Error::other)?;
-    let change = Change { model: "gpt-5-mini-2025-08-07", include_usage: true, ..Change::default() };
+    let change =
+        Change { model: "gpt-5-mini-2025-08-07", include_usage: true, ..Change::default() };
     Splicer::new(&change, &scanner).advance(&scanner, &frames, &mut out);
     Ok(out.len())
 }

@@ -1,5 +1,5 @@
-//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; [`crate::edge`] frames it with
-//! Pingora's keep-alive, HTTP/2, draining and TLS.
+//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; `frame` leads to it, and
+//! Pingora gives it sessions, HTTP/2 and TLS.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::limits::Limiter;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::patience::Waits;
 use crate::relay;
 use crate::reply::{self, Fault};
 use crate::request::Buffered;
@@ -85,8 +86,7 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let mut ending = self.ledger.lifecycle.ending();
 
-        let asked =
-            accept::endpoint(session.req_header(), &snapshot.limits).map_err(Fault::Refused)?;
+        let asked = accept::endpoint(session, &snapshot.limits).map_err(Fault::Refused)?;
         call.endpoint = asked.endpoint();
         let headers = &session.req_header().headers;
         let key = accept::key(headers, &*self.keys, &self.peppers, call.started)
@@ -142,6 +142,33 @@ impl Gateway {
             fault = Fault::Refused(Refusal::Overloaded);
         }
         reply::fault(session, &mut call, fault).await
+    }
+
+    /// Answers a request that was not read, if there is somebody to be told why, and closes its connection.
+    pub(crate) async fn unreadable(&self, session: &mut ServerSession, why: Option<Refusal>) {
+        if let Some(refusal) = why {
+            let mut call = Call::new(&self.ledger);
+            // Without room for a record it is counted, and no worse off for it.
+            let _kept = call.reserve_unknown();
+            session.set_write_timeout(Some(self.snapshot.load().limits.write_stall));
+            // Whether the client reads it is its own affair.
+            let _written = reply::unreadable(session, &mut call, refusal).await;
+        }
+        session.shutdown().await;
+    }
+
+    /// How long a connection may take before it has said what it wants.
+    pub(crate) fn waits(&self) -> Waits {
+        let limits = &self.snapshot.load().limits;
+        Waits {
+            first: limits.first_byte,
+            head: limits.head_total,
+            head_bytes_max: limits.head_bytes_max.saturating_add(limits.target_bytes_max),
+        }
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.ledger.lifecycle
     }
 }
 
