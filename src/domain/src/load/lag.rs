@@ -62,10 +62,9 @@ impl Lag {
     }
 }
 
-/// How late a thread is that was `late` with what it did at `beat`, and has what it is to do next `pause`
-/// later.
-pub fn estimate(beat: Tick, late: Duration, pause: Duration, now: Tick) -> Duration {
-    late.max(now.since(beat.plus(pause)))
+/// How late a thread is that was `late` with what it did last, and was or is to do the next at `due`.
+pub fn estimate(late: Duration, due: Tick, now: Tick) -> Duration {
+    late.max(now.since(due))
 }
 
 #[cfg(test)]

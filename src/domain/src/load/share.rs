@@ -70,7 +70,8 @@ mod tests {
     fn the_heavy_are_shed_first() {
         assert!(is_heavy(100, 2, 101) && !is_heavy(1, 2, 101));
         assert!(is_heavy(3, 1, 3), "one key alone is the mean");
-        for (share, heavy, light) in [(0, 0, 0), (250, 500, 0), (500, 1_000, 0), (750, 1_000, 500)] {
+        for (share, heavy, light) in [(0, 0, 0), (250, 500, 0), (500, 1_000, 0), (750, 1_000, 500)]
+        {
             assert_eq!((of_key(share, true), of_key(share, false)), (heavy, light));
         }
         assert_eq!((of_key(ALL, true), of_key(ALL, false)), (ALL, ALL));

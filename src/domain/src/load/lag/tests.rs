@@ -48,9 +48,8 @@ fn without_a_target_nothing_is_shed() {
 
 #[test]
 fn a_thread_that_says_nothing_is_late() {
-    let (beat, pause) = (at(1_000), ms(2));
-    assert_eq!(estimate(beat, ms(3), pause, at(1_001)), ms(3));
-    assert_eq!(estimate(beat, ms(3), pause, at(1_050)), ms(48));
+    assert_eq!(estimate(ms(3), at(1_002), at(1_001)), ms(3));
+    assert_eq!(estimate(ms(3), at(1_002), at(1_050)), ms(48));
 }
 
 /// An edge that works off what comes, first come, first served; all times in microseconds.
@@ -76,8 +75,8 @@ impl Edge {
         let mut lag = Lag::new(TARGET);
         let (mut backlog, mut share, mut owed, mut turn) = (0_u64, 0, 0, 0);
         let (mut good, mut lags) = (0, Vec::new());
-        // When the last beat was, how late, and what has to be done before the next.
-        let (mut beat, mut late, mut before) = (0, 0, None);
+        // When the next beat is due, how late the last was, and what has to be done before the next.
+        let (mut due, mut late, mut before) = (20, 0, None);
         for now in 0..seconds * 1_000 {
             owed += self.offered;
             while owed >= self.call * 10 {
@@ -92,16 +91,16 @@ impl Edge {
                 }
             }
             let pause = if lag.is_shedding() { 2 } else { 20 };
-            if before.is_none() && now >= beat + pause {
+            if before.is_none() && now >= due {
                 before = Some(backlog);
             }
             backlog = backlog.saturating_sub(1_000);
             before = before.map(|work| work.saturating_sub(1_000));
             if before == Some(0) {
-                (late, beat, before) = (now.saturating_sub(beat + pause), now, None);
+                (late, due, before) = (now.saturating_sub(due), now + pause, None);
             }
             if now % pause == 0 {
-                let seen = estimate(at(beat), ms(late), ms(pause), at(now));
+                let seen = estimate(ms(late), at(due), at(now));
                 share = lag.observe(seen, at(now));
             }
             if now >= 2_000 {
@@ -109,17 +108,16 @@ impl Edge {
             }
         }
         lags.sort_unstable();
-        Outcome {
-            goodput: good / (seconds - 2) / 1_000,
-            lag: lags[lags.len() * 9 / 10] / 1_000,
-        }
+        Outcome { goodput: good / (seconds - 2) / 1_000, lag: lags[lags.len() * 9 / 10] / 1_000 }
     }
 }
 
 #[test]
 fn overload_is_held_at_any_strength() {
     // The more comes, the more of it has come before the edge has noticed.
-    for (times, shed, lag_max) in [(11, 10, 30), (15, 10, 40), (20, 10, 50), (40, 10, 80), (100, 5, 200)] {
+    for (times, shed, lag_max) in
+        [(11, 10, 30), (15, 10, 40), (20, 10, 50), (40, 10, 80), (100, 5, 200)]
+    {
         let outcome = Edge { call: 500, shed, offered: times * 1_000 }.run(20);
         assert!(outcome.goodput >= 900 && outcome.lag <= lag_max, "{times}: {outcome:?}");
     }
