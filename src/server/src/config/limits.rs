@@ -64,7 +64,7 @@ pub(super) fn sizes(checker: &mut Checker<'_>, typed: &file::Limits) -> Sizes {
     let per_source = typed.connections_per_source_max;
     let connections_per_source_max = size("connections_per_source_max", per_source, sources);
     // Less than this not even an idle edge does with.
-    let memory = bounds(0, 64 * MIB, 1024 * GIB);
+    let memory = bounds(0, 32 * MIB, 1024 * GIB);
     let memory = checker.count(&at("memory_bytes_max"), typed.memory_bytes_max, memory);
     let lag = bounds(Duration::from_millis(20), Duration::ZERO, Duration::from_secs(10));
     Sizes {
