@@ -124,12 +124,19 @@ pub(crate) struct Tls {
 
 /// Bounds that the node's queues and listeners are made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "what they bound is a maximum, like in the file")]
 pub(crate) struct Sizes {
     /// Slots of the outbox: records that are not yet in the database.
     pub records_max: usize,
     /// Most client connections at once.
     pub connections_max: usize,
+    /// Most of them from one source; 0: no bound.
+    pub connections_per_source_max: usize,
+    /// The limit on memory; `None`: what the process runs under.
+    pub memory_bytes_max: Option<u64>,
+    /// Whether `limits.buffered_bytes_max` was typed; else it is no more than a share of the memory.
+    pub buffered_bytes_typed: bool,
+    /// New calls are to find the threads at most so late; zero: however late.
+    pub lag_max: Duration,
     /// A connection is closed after so many requests.
     pub requests_per_connection_max: u32,
 }
@@ -218,7 +225,18 @@ pub(crate) struct ModelPlan {
     pub image_tokens_max: Option<u64>,
 }
 
+/// Bodies may take this part of the memory, unless a file says how much.
+const BUFFERED_PART: u64 = 4;
+
 impl Plan {
+    /// Keeps what was not typed within the memory that there is.
+    pub(crate) fn fit(&mut self, memory_bytes: u64) {
+        if !self.sizes.buffered_bytes_typed {
+            let part = memory_bytes / BUFFERED_PART;
+            self.limits.buffered_bytes_max = self.limits.buffered_bytes_max.min(part);
+        }
+    }
+
     /// What a snapshot is made of, given the port of the demo provider.
     pub(crate) fn settings(&self, generation: u64, demo_port: u16) -> Settings {
         let providers = self.providers.iter().map(|provider| provider.settings(demo_port));
@@ -247,6 +265,12 @@ impl Plan {
             ("admin", self.admin != other.admin),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
+            (
+                "limits.connections_per_source_max",
+                ours.connections_per_source_max != theirs.connections_per_source_max,
+            ),
+            ("limits.memory_bytes_max", ours.memory_bytes_max != theirs.memory_bytes_max),
+            ("limits.lag_seconds_max", ours.lag_max != theirs.lag_max),
             (
                 "limits.requests_per_connection_max",
                 ours.requests_per_connection_max != theirs.requests_per_connection_max,
