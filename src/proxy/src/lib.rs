@@ -14,6 +14,7 @@ mod call;
 pub mod clock;
 pub mod connections;
 mod dispatch;
+pub mod egress;
 mod estimate;
 mod funds;
 pub mod gateway;

@@ -138,6 +138,7 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
     metrics.registry().register(Box::new(counted))?;
     let resolver = Arc::new(Resolver::default());
+    resolver.allow(&plan.egress);
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));

@@ -87,6 +87,7 @@ impl Reloader {
         }
         let generation = self.snapshot.load().generation().saturating_add(1);
         let settings = plan.settings(generation, self.demo_port);
+        self.resolver.allow(&plan.egress);
         let tables = (&*self.resolver, &self.targets);
         self.snapshot.store(Arc::new(Snapshot::new(settings, tables, &self.metrics)));
         self.metrics.reloads.inc();
