@@ -36,6 +36,7 @@ def forms(text):
         encoded = base64.b64encode(b"\0" * shift + data)
         inner = encoded[4 if shift else 0 : len(encoded) - 4]
         found["in base64"] |= {inner, inner.translate(bytes.maketrans(b"+/", b"-_"))}
+    found["in a URL"] -= found["itself"]
     if len(data) > PART:
         found["a part of it"] = {data[at : at + PART] for at in range(len(data) - PART + 1)}
     return found
