@@ -127,7 +127,8 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
-    let signals = background.block_on(async { Signals::listen() })?;
+    let mut signals = background.block_on(async { Signals::listen() })?;
+    let hangup = signals.hangup.take();
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
@@ -186,7 +187,7 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, plan_now, tables, (certificates, demo_port));
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
-    background.spawn(reloader.run(watch));
+    background.spawn(reloader.run(hangup, watch));
 
     let mut supervisor = Supervisor { edge, signals, program, presence };
     let supervised = background.block_on(supervisor.run());
