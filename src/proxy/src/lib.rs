@@ -15,6 +15,7 @@ pub mod clock;
 pub mod connections;
 mod dispatch;
 pub mod door;
+pub mod egress;
 mod estimate;
 pub mod frame;
 mod funds;

@@ -33,6 +33,8 @@ pub(crate) struct File {
     pub limits: Limits,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// Where providers may be.
+    pub egress: Egress,
     /// How routes that say nothing try their targets.
     pub routing: Routing,
     /// How a node goes down.
@@ -97,6 +99,15 @@ pub(crate) struct Address {
     #[serde(deserialize_with = "secret")]
     #[cfg_attr(test, serde(serialize_with = "hidden"))]
     pub url: Option<SecretString>,
+}
+
+/// `[egress]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Egress {
+    /// Networks, as `10.0.0.0/8`.
+    pub allow_private: Option<Vec<String>>,
 }
 
 /// `[money]`

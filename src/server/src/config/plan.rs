@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Prices;
+use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     pub log: Log,
     /// Whether the demo provider runs; if so, one of `providers` has [`Base::Demo`].
     pub demo: bool,
+    /// Where the names of providers may lead.
+    pub egress: Egress,
     /// Who answers calls. A `catalog::ProviderIndex` is a place in this list.
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
@@ -168,15 +171,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Importance of a log line. Finer ones are not in the program: they could show secrets.
+/// Importance of a log line. Finer ones are not in a release: they could show secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     /// What does not work.
     Error,
     /// What somebody should look at.
     Warn,
-    /// Everything.
+    /// Everything that may be written.
     Info,
+    /// Every line of ours that is in the program: for tests, which search what was logged.
+    #[cfg(debug_assertions)]
+    Trace,
 }
 
 /// A provider.

@@ -21,8 +21,13 @@ const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const THREADS_MAX: u64 = 1024;
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-const LOG_LEVELS: [(&str, LogLevel); 3] =
-    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info)];
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    #[cfg(debug_assertions)]
+    ("trace", LogLevel::Trace),
+];
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the node's state is.
@@ -214,6 +219,6 @@ pub(super) fn log(checker: &mut Checker<'_>, typed: &file::Log) -> Log {
     let level = typed.level.as_deref();
     Log {
         format: checker.word("log.format", format, &LOG_FORMATS, LogFormat::Text),
-        level: checker.word("log.level", level, &LOG_LEVELS, LogLevel::Info),
+        level: checker.word("log.level", level, LOG_LEVELS, LogLevel::Info),
     }
 }

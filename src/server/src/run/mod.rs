@@ -131,7 +131,8 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
-    let signals = background.block_on(async { Signals::listen() })?;
+    let mut signals = background.block_on(async { Signals::listen() })?;
+    let hangup = signals.hangup.take();
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
@@ -143,6 +144,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     metrics.registry().register(Box::new(counted))?;
     let room = Room::find(&mut plan, &metrics)?;
     let resolver = Arc::new(Resolver::default());
+    resolver.allow(&plan.egress);
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
@@ -193,7 +195,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, plan_now, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
-    background.spawn(reloader.run(watch));
+    background.spawn(reloader.run(hangup, watch));
 
     let mut supervisor = Supervisor { edge, signals, program, presence };
     let supervised = background.block_on(supervisor.run());
