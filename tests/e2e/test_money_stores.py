@@ -4,6 +4,7 @@ and the books are right afterwards."""
 import collections
 import contextlib
 import itertools
+import json
 import os
 import sqlite3
 import subprocess
@@ -262,6 +263,11 @@ def test_an_edge_that_never_comes_back_leaves_no_money_behind(fleet, truth, post
     until(lambda: nodes.edges[1].ask(body, key=key).status == 200, "the money is back", scaled(LEASE_SECONDS) + 12)
     found = "SELECT kind FROM findings"
     until(lambda: "abandoned" in {row["kind"] for row in nodes.books.rows(found)}, "it is a finding", 15)
+    open_now = lambda: nodes.control.metric("tokenroute_findings_open", kind="abandoned")
+    until(lambda: open_now() == 1, "it is counted")
+    (line,) = map(json.loads, books.run(nodes.control, "findings", "list", "--json").splitlines())
+    books.run(nodes.control, "findings", "close", line["id"], "--note", "the machine is scrap")
+    until(lambda: open_now() == 0, "it is seen to")
 
 
 @contextlib.contextmanager

@@ -100,12 +100,35 @@ pub(crate) enum StoredCommand {
     },
     /// Check that the books are what they must be, and keep what is found. Exit code 1 if anything is.
     Reconcile {
-        /// Check nothing; show what was found before and still stands.
-        #[arg(long)]
-        open: bool,
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what was found to be wrong with the books, and close what is seen to.
+    #[command(subcommand)]
+    Findings(FindingsCommand),
+}
+
+/// What can be done with findings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FindingsCommand {
+    /// List what was found and still stands, the latest first.
+    List {
+        /// Closed ones, too.
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close a finding that somebody has seen to. It comes again only if more is off than now; who
+    /// closed it and why is kept for good.
+    Close {
+        /// Its ID, as `findings list` shows it.
+        id: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", value_parser = credit::parse_note)]
+        note: String,
     },
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod credit;
 mod explain;
+mod findings;
 pub(crate) mod keys;
 mod ledger;
 mod line;
@@ -121,6 +122,12 @@ impl<'a> Terminal<'a> {
 /// A text in a table: without what could move the cursor or forge a line.
 fn cell(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
+}
+
+/// Who gives a command. Who is at the terminal can say what it likes of itself; whom the system takes it
+/// for it cannot.
+fn actor() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
 }
 
 /// What commands find around them.
@@ -269,11 +276,9 @@ async fn manage(
             let choice = usage::Choice { days: *days, account, json: *json };
             usage::show(database, choice, (now, terminal)).await
         }
-        StoredCommand::Reconcile { open: true, json } => {
-            reconcile::show_open(database, *json, terminal).await
-        }
-        StoredCommand::Reconcile { open: false, json } => {
-            reconcile::check(stores, *json, (now, terminal)).await
+        StoredCommand::Reconcile { json } => reconcile::check(stores, *json, (now, terminal)).await,
+        StoredCommand::Findings(command) => {
+            findings::manage(database, command, (now, terminal)).await
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Role;
-use super::money::{self, Journalled, RedisBanking, SqlBanking};
+use super::money::{self, FindingCounts, Journalled, RedisBanking, SqlBanking};
 use crate::config::{DatabasePlan, Plan};
 use crate::state::State;
 
@@ -83,6 +83,8 @@ pub(crate) struct Stores {
     node: NodeId,
     /// What edges tell each other about targets; none without Redis.
     hints: Option<TargetHints>,
+    /// Open findings; `None` where others keep the books.
+    pub(crate) findings: Option<FindingCounts>,
     /// Where edges share limits; none without Redis.
     limits: Option<LimitStore>,
     /// Ends the background work of the stores.
@@ -118,7 +120,11 @@ impl Stores {
         if plan.money.replay {
             tokio::spawn(money::settle_orphans(folder, (bank, database.clone()), stop.subscribe()));
         }
-        Ok(Self { database, directory, books, teller, node, hints, limits, stop })
+        let findings = (role != Role::Edge).then(FindingCounts::default);
+        if let Some(counts) = findings.clone() {
+            tokio::spawn(money::count_findings(database.clone(), counts, stop.subscribe()));
+        }
+        Ok(Self { database, directory, books, teller, node, hints, findings, limits, stop })
     }
 
     /// Tells other edges what this one finds out about targets, and the other way round.

@@ -69,7 +69,7 @@ async fn is_sound(database: &Database) {
 async fn migrating_again_changes_nothing(fresh: &impl Fresh) {
     let database = fresh.database();
     prepaid(database).await;
-    assert_eq!(database.migrate().await.unwrap(), 3);
+    assert_eq!(database.migrate().await.unwrap(), 4);
     assert_eq!(database.accounts(None, 9).await.unwrap().len(), 2);
 }
 
@@ -398,13 +398,43 @@ async fn edges_live_while_they_are_heard_of(fresh: &impl Fresh) {
     assert_eq!(database.live_nodes(T0).await.unwrap(), nodes[2..]);
 }
 
-async fn findings_stand_until_they_are_seen_no_more(fresh: &impl Fresh) {
-    let database = fresh.database();
-    let finding = |subject: &str, detail: &str| Finding {
+fn found(subject: &str, detail: &str, amount: i64) -> Finding {
+    Finding {
         kind: "odd".to_owned(),
         subject: subject.to_owned(),
         detail: detail.to_owned(),
+        amount: NanoUsd(amount),
+    }
+}
+
+async fn a_finding_that_an_operator_has_closed_comes_again_only_if_it_grows(fresh: &impl Fresh) {
+    let database = fresh.database();
+    let seen = async |amount, second| {
+        database.note_finding(&found("a", "of so much", amount), after(second)).await.unwrap()
     };
+    assert!(seen(5, 0).await);
+    let (who, why) = ("uid 7", "paid back by hand");
+    assert!(database.accept_finding("odd:a", (who, why), after(1)).await.unwrap());
+    assert!(!database.accept_finding("odd:a", (who, why), after(2)).await.unwrap(), "it is closed");
+    assert!(!database.accept_finding("odd:b", (who, why), after(2)).await.unwrap());
+    assert!(!seen(5, 3).await && !seen(4, 4).await);
+    assert_eq!(database.count_findings().await.unwrap(), []);
+    assert!(seen(6, 5).await, "more is off than was put up with");
+    assert_eq!(database.count_findings().await.unwrap(), [("odd".to_owned(), 1)]);
+    assert!(!seen(5, 6).await, "that much was");
+    // Gone and come again, it is another one.
+    assert_eq!(database.close_findings("odd", after(7)).await.unwrap(), 1);
+    assert!(seen(1, 8).await);
+    let all = database.findings(true, 9).await.unwrap();
+    assert_eq!((all.len(), all[0].id.as_str()), (1, "odd:a"));
+    for statement in ["UPDATE finding_closings SET actor = 'x'", "DELETE FROM finding_closings"] {
+        assert!(fresh.tamper(statement).await.is_err(), "{statement}");
+    }
+}
+
+async fn findings_stand_until_they_are_seen_no_more(fresh: &impl Fresh) {
+    let database = fresh.database();
+    let finding = |subject: &str, detail: &str| found(subject, detail, 0);
     database.note_finding(&finding("a", "first"), T0).await.unwrap();
     database.note_finding(&finding("b", "first"), T0).await.unwrap();
     database.note_finding(&finding("a", "again"), after(5)).await.unwrap();
@@ -537,6 +567,7 @@ on_every_database! {
     epochs_are_declared_one_after_the_other,
     edges_live_while_they_are_heard_of,
     findings_stand_until_they_are_seen_no_more,
+    a_finding_that_an_operator_has_closed_comes_again_only_if_it_grows,
     usage_is_summed_by_account_and_key,
     what_is_wrong_in_the_books_is_found,
 }
