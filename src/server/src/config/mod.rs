@@ -27,7 +27,7 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use plan::{
-    DatabasePlan, Log, LogFormat, LogLevel, Plan, RoutesPlan, Shutdown, StatePlan, Tls,
+    DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Plan, RoutesPlan, Shutdown, StatePlan, Tls,
 };
 pub(crate) use policy::words;
 pub(crate) use problem::Problem;

@@ -85,6 +85,8 @@ impl DatabasePlan {
 pub(crate) struct MoneyPlan {
     /// How long money is lent to an edge that is not heard of.
     pub lease: Duration,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max: Duration,
     /// What a call is bounded by.
     pub settings: MoneySettings,
     /// Whether calls that an earlier run did not live to settle are settled from its journal.
@@ -243,6 +245,10 @@ impl Plan {
             ("redis", redis(self) != redis(other)),
             ("database", self.state.database.url() != other.state.database.url()),
             ("money.lease_seconds", self.money.lease != other.money.lease),
+            (
+                "money.posting_lag_max_seconds",
+                self.money.posting_lag_max != other.money.posting_lag_max,
+            ),
             ("listen", self.listen != other.listen),
             ("admin", self.admin != other.admin),
             ("limits.records_max", ours.records_max != theirs.records_max),

@@ -112,6 +112,14 @@ impl Bank for RedisBanking {
     fn lease(&self) -> Duration {
         self.0.lease()
     }
+
+    fn posting_lag(&self) -> Duration {
+        self.0.posting_lag()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.is_behind()
+    }
 }
 
 /// Says why, once here, and passes on that it is so.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokenroute_proxy::books::{Books, Counts};
 use tokenroute_store::{Directory, Event, finding_kinds};
 
@@ -25,6 +25,7 @@ pub(crate) struct StoreMetrics {
     redis_connected: IntGauge,
     bank_served: IntGauge,
     backlog: IntGauge,
+    posting_lag: Gauge,
     counters: Vec<(IntCounter, Of)>,
 }
 
@@ -85,6 +86,10 @@ impl StoreMetrics {
                 "tokenroute_records_backlog",
                 "Calls that are over and not known to be in the database.",
             )?,
+            posting_lag: Gauge::new(
+                "tokenroute_posting_lag_seconds",
+                "How long the oldest event in Redis has been waiting to be in the ledger.",
+            )?,
             counters: COUNTERS.iter().map(counter).collect::<Result<_, prometheus::Error>>()?,
         })
     }
@@ -93,7 +98,7 @@ impl StoreMetrics {
 impl Collector for StoreMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let (keys, redis) = (self.keys.desc(), self.redis_connected.desc());
-        let bank = [self.bank_served.desc(), self.backlog.desc()];
+        let bank = [self.bank_served.desc(), self.backlog.desc(), self.posting_lag.desc()];
         let counters = self.counters.iter().map(|(counter, _)| counter.desc());
         let findings = self.findings_open.desc();
         [keys, redis, findings].into_iter().chain(bank).chain(counters).flatten().collect()
@@ -113,7 +118,8 @@ impl Collector for StoreMetrics {
             raise(counter, of(counts).load(Ordering::Relaxed));
         }
         let (keys, redis) = (self.keys.collect(), self.redis_connected.collect());
-        let bank = [self.bank_served.collect(), self.backlog.collect()];
+        self.posting_lag.set(self.books.posting_lag().as_secs_f64());
+        let bank = [self.bank_served.collect(), self.backlog.collect(), self.posting_lag.collect()];
         let counters = self.counters.iter().map(|(counter, _)| counter.collect());
         let findings = self.findings();
         [keys, redis, findings].into_iter().chain(bank).chain(counters).flatten().collect()

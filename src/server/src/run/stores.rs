@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Role;
 use super::money::{self, FindingCounts, Journalled, RedisBanking, SqlBanking};
-use crate::config::{DatabasePlan, Plan};
+use crate::config::{DatabasePlan, MoneyPlan, Plan};
 use crate::state::State;
 
 /// How long a start waits for a database that is away, as it is while it is restarted.
@@ -198,11 +198,11 @@ fn keep(
     (role, node): (Role, NodeId),
     stop: &watch::Sender<bool>,
 ) -> Arc<dyn Bank> {
-    let lease = plan.money.lease;
+    let MoneyPlan { lease, posting_lag_max, .. } = plan.money;
     let control = role != Role::Edge;
     if let Some(redis) = redis.filter(|_| database.is_shared()) {
         let truth = || Arc::new(database.clone());
-        let options = BankOptions { lease, ..BankOptions::default() };
+        let options = BankOptions { lease, posting_lag_max, ..BankOptions::default() };
         let bank = RedisBank::new(redis.clone(), truth(), node, clock::now, options);
         let (watched, stopped) = (bank.clone(), stop.subscribe());
         tokio::spawn(async move { watched.watch(stopped).await });

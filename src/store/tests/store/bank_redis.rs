@@ -132,7 +132,7 @@ impl House {
 }
 
 fn patient(lease: Duration) -> BankOptions {
-    BankOptions { lease, budget: PATIENCE, sql: PATIENCE }
+    BankOptions { lease, budget: PATIENCE, sql: PATIENCE, ..BankOptions::default() }
 }
 
 async fn ask(bank: &RedisBank, told: &Exchange) -> Banked {
@@ -487,6 +487,27 @@ async fn what_cannot_be_posted_is_put_away_and_the_rest_flows() {
     assert_eq!(kinds.iter().filter(|one| one.finding.kind == "poison").count(), 2, "{kinds:?}");
     let calls = [1, 2, 3].map(|number| CallId::new(T0, number));
     assert_eq!(house.database.recorded(&calls).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_known_for_how_long_nothing_was_posted() {
+    let fresh = crate::sqlite::fresh().await;
+    let house = House::with_funds(&fresh.database, 100).await;
+    let leading = house.lead();
+    let posting_lag_max = Duration::from_millis(300);
+    let options = BankOptions { posting_lag_max, ..patient(Duration::from_mins(1)) };
+    let (bank, _watching) = house.bank_with(1, options);
+    house.recovered(&bank, 1, 0).await;
+    ask(&bank, &want(account(), node(1), 10, 0)).await;
+    eventually("all is posted", async || house.waiting().await == 0).await;
+    drop(leading);
+    ask(&bank, &told(1, 10, 10)).await;
+    assert!(!bank.is_behind(), "it has only just come");
+    eventually("it waits for too long", async || bank.is_behind()).await;
+    assert!(bank.posting_lag() > posting_lag_max);
+    let _leading = house.lead();
+    eventually("it is posted", async || !bank.is_behind()).await;
+    assert_eq!(bank.posting_lag(), Duration::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,6 +73,8 @@ impl RedisBank {
         let number = self.link().number.wrapping_add(1);
         loop {
             let Ok(life) = server.life(COMMAND_WAIT).await else { return };
+            let Ok(lag) = server.posting_lag(COMMAND_WAIT).await else { return };
+            self.note_lag(lag);
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
             if let Some(life) = life.filter(|life| life.epoch >= declared) {
@@ -94,6 +96,20 @@ impl RedisBank {
                 () = self.0.broken.notified() => return,
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    fn note_lag(&self, lag: Duration) {
+        let was_behind = self.is_behind();
+        let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.0.posting_lag.store(micros, Ordering::Relaxed);
+        match (was_behind, self.is_behind()) {
+            (false, true) => tracing::error!(
+                seconds = lag.as_secs(),
+                "events wait too long to be posted: paid calls are refused"
+            ),
+            (true, false) => tracing::info!("events are posted again: paid calls go on"),
+            (true, true) | (false, false) => {}
         }
     }
 
