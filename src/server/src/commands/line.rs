@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use tokenroute_domain::money::NanoUsd;
 
-use super::terms::{LimitFlags, TermsFlags};
+use super::terms::{AccountClearing, KeyClearing, LimitFlags, TermsFlags};
 use super::{credit, keys};
 use crate::run::Role;
 
@@ -143,6 +143,16 @@ pub(crate) enum AccountsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change an account's tier and limits, everywhere within a second. What is not named stays.
+    Set {
+        /// Its name.
+        name: String,
+        /// Take this away first; repeat it for more.
+        #[arg(long, value_name = "WHAT", value_enum)]
+        clear: Vec<AccountClearing>,
+        #[command(flatten)]
+        limits: LimitFlags,
+    },
     /// Show one account.
     Show {
         /// Its name.
@@ -219,6 +229,20 @@ pub(crate) enum KeysCommand {
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Change what a key may do, everywhere within a second. What is not named stays; a ceiling takes the
+    /// place of the one for the same time, a list of models or providers that of the whole list.
+    Set {
+        /// The key's ID, as `keys list` shows it.
+        id: String,
+        /// Take this away first; repeat it for more.
+        #[arg(long, value_name = "WHAT", value_enum)]
+        clear: Vec<KeyClearing>,
+        /// When it stops working, from now.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in_days: Option<u32>,
+        #[command(flatten)]
+        terms: Box<TermsFlags>,
     },
     /// Revoke a key for good.
     Revoke {

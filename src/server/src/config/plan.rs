@@ -59,6 +59,17 @@ pub(crate) struct StatePlan {
     pub redis_url: Option<SecretString>,
     /// Where keys, records and the ledger are.
     pub database: DatabasePlan,
+    /// What keys and accounts may name; `None` where no file says.
+    pub names: Option<Names>,
+}
+
+/// What of a configuration keys and accounts may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Tiers, in order.
+    pub tiers: Vec<String>,
+    /// Providers, in order: those that the environment of a node can bring up among them.
+    pub providers: Vec<String>,
 }
 
 /// Which database is the truth.

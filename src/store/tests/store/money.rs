@@ -348,8 +348,12 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
 
     let start = database.key_epoch().await.unwrap();
     let limits = Limits { tokens_per_minute: Some(u64::MAX / 2), ..Limits::default() };
-    assert!(database.set_account_terms(account(), Some("silver"), limits).await.unwrap());
-    assert!(!database.set_account_terms(AccountId::new(T0, 9), None, limits).await.unwrap());
+    let silver = |tier: &mut Option<Arc<str>>, all: &mut Limits| {
+        (*tier, *all) = (Some("silver".into()), limits);
+    };
+    let changed = database.change_account(account(), silver).await.unwrap();
+    assert_eq!(changed, Some(vec![hash(1), hash(2)]));
+    assert_eq!(database.change_account(AccountId::new(T0, 9), silver).await.unwrap(), None);
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     let whole =
         Terms { account_tier: Some("silver".into()), account_limits: limits, ..terms.clone() };
@@ -359,10 +363,16 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
     assert!(changed[0].epoch < changed[1].epoch);
 
     let start = database.key_epoch().await.unwrap();
-    assert!(database.set_key_terms(key_id(1), &Terms::default()).await.unwrap());
-    assert!(!database.set_key_terms(key_id(3), &Terms::default()).await.unwrap(), "revoked");
+    let open = |own: &mut Terms, expires: &mut Option<Timestamp>| {
+        own.ceilings.clear();
+        *expires = Some(after(7));
+    };
+    assert_eq!(database.change_key(key_id(1), open).await.unwrap(), Some(hash(1)));
+    assert_eq!(database.change_key(key_id(3), open).await.unwrap(), None, "revoked");
+    assert_eq!(database.change_key(key_id(9), open).await.unwrap(), None);
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
-    assert_eq!(found.terms.ceilings, []);
+    assert_eq!((found.expires, &found.terms.ceilings), (Some(after(7)), &vec![]));
+    assert_eq!(found.terms.models, terms.models, "the rest stays");
     assert_eq!(database.key_changes(start, 9).await.unwrap()[0].hash, hash(1));
 
     let listed = database.account("acme").await.unwrap().unwrap();
