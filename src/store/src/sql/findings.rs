@@ -12,6 +12,8 @@ use crate::Error;
 const OPEN: &str = "open";
 /// The kind of a loan whose edge was not heard of again while calls were holding some of it.
 pub(crate) const ABANDONED: &str = "abandoned";
+/// The kind of a hot store that may forget what it likes.
+pub(crate) const EVICTION: &str = "eviction";
 /// The kind of a pool that does not hold what SQL has put in escrow for it.
 pub(crate) const ESCROW: &str = "escrow";
 /// The kind of a move into escrow that waits for one before it.
@@ -21,7 +23,7 @@ pub(crate) const POISON: &str = "poison";
 
 /// Every kind of finding there is.
 pub fn finding_kinds() -> impl Iterator<Item = &'static str> {
-    reconcile::kinds().chain([ABANDONED, ESCROW, ESCROW_GAP, POISON])
+    reconcile::kinds().chain([ABANDONED, ESCROW, ESCROW_GAP, EVICTION, POISON])
 }
 
 /// Something that should not be.

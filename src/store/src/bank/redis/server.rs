@@ -156,6 +156,13 @@ impl Server {
         Ok(Some(life))
     }
 
+    /// What the server is told to forget when its memory is full; `None` if nothing, as it must be.
+    pub(crate) async fn eviction(&self, budget: Duration) -> Result<Option<String>, RedisFailure> {
+        let memory: Value = self.ask(redis::cmd("INFO").arg("memory"), budget).await?;
+        let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
+        Ok(policy.map(str::to_owned))
+    }
+
     /// How long the oldest event has been waiting to be posted, by the server's own clock.
     pub(crate) async fn posting_lag(&self, budget: Duration) -> Result<Duration, RedisFailure> {
         let mut pipeline = redis::pipe();
