@@ -117,6 +117,8 @@ pub(crate) struct Egress {
 pub(crate) struct Money {
     /// How long money is lent to an edge that is not heard of.
     pub lease_seconds: Option<Seconds>,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max_seconds: Option<Seconds>,
     /// The cap on answers where neither the request nor the catalogue names one.
     pub output_tokens_default: Option<i64>,
     /// The least that an answer is capped at for want of money.

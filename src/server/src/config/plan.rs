@@ -62,6 +62,17 @@ pub(crate) struct StatePlan {
     pub redis_url: Option<SecretString>,
     /// Where keys, records and the ledger are.
     pub database: DatabasePlan,
+    /// What keys and accounts may name; `None` where no file says.
+    pub names: Option<Names>,
+}
+
+/// What of a configuration keys and accounts may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Tiers, in order.
+    pub tiers: Vec<String>,
+    /// Providers, in order: those that the environment of a node can bring up among them.
+    pub providers: Vec<String>,
 }
 
 /// Which database is the truth.
@@ -88,6 +99,8 @@ impl DatabasePlan {
 pub(crate) struct MoneyPlan {
     /// How long money is lent to an edge that is not heard of.
     pub lease: Duration,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max: Duration,
     /// What a call is bounded by.
     pub settings: MoneySettings,
     /// Whether calls that an earlier run did not live to settle are settled from its journal.
@@ -267,6 +280,10 @@ impl Plan {
             ("redis", redis(self) != redis(other)),
             ("database", self.state.database.url() != other.state.database.url()),
             ("money.lease_seconds", self.money.lease != other.money.lease),
+            (
+                "money.posting_lag_max_seconds",
+                self.money.posting_lag_max != other.money.posting_lag_max,
+            ),
             ("listen", self.listen != other.listen),
             ("admin", self.admin != other.admin),
             ("limits.records_max", ours.records_max != theirs.records_max),

@@ -97,7 +97,7 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let (outbox, ended) = Outbox::new(1);
     let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
     let metrics = Metrics::new()?;
-    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
+    let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
     let (targets, _unheard) = Targets::new(&metrics);
     let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
@@ -140,7 +140,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let stores = background.block_on(Stores::open(&plan, (&state, start.role), ended))?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
-    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
+    let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
     let room = Room::find(&mut plan, &metrics)?;
     let resolver = Arc::new(Resolver::default());
