@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
@@ -24,14 +23,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::certificates::Certificates;
+use super::http2;
 use super::sockets::{Socket, Sockets};
 use crate::config::Plan;
 
-/// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Streams at once on one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 256;
 /// For a listener that cannot be built to say so. What goes wrong there goes wrong at once.
 const PROOF: Duration = Duration::from_millis(50);
 /// For the edge's runtime to drop what is left after the end of all calls.
@@ -136,11 +131,7 @@ fn edge_app(
     options.keepalive_request_limit = Some(plan.sizes.requests_per_connection_max);
     options.h2_idle_timeout = Some(plan.limits.keepalive);
     proxy.server_options = Some(options);
-    let mut h2 = default_h2_options();
-    h2.initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(H2_STREAMS_MAX);
-    proxy.h2_options = Some(h2);
+    proxy.h2_options = Some(http2::options());
     Connections::new(proxy, plan.sizes.connections_max, lifecycle.clone())
 }
 

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod frame;
+mod http2;
 mod log;
 mod money;
 pub(crate) mod presence;
