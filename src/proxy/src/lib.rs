@@ -15,6 +15,7 @@ pub mod clock;
 pub mod connections;
 mod dispatch;
 mod estimate;
+mod floods;
 mod funds;
 pub mod gateway;
 pub mod keys;
