@@ -2,12 +2,18 @@
 //! the like for ever. Each is cheap, but who sends nothing else is no client. It reads the headers of
 //! frames (RFC 9113, 4.1) in both directions and changes nothing; whether they are right is h2's to say.
 
+use std::io::IoSlice;
+
+use tokio::sync::watch;
+
 /// What is in store at first and at most: far more than any client ever needs in advance.
 const STORE_MAX: u32 = 10_000;
 /// Bytes of the preface before a client's first frame (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;
-/// A body's frame that has fewer bytes is no work done.
-const SMALL_BYTES: usize = 256;
+/// A body's frame with fewer bytes costs more to read than it brings.
+const CRUMB_BYTES: usize = 64;
+/// So many bytes of an answer earn as much as a WINDOW_UPDATE costs.
+const SHARE_BYTES: usize = 256;
 /// What a request earns, and a part of its answer beside a share for its bytes.
 const REQUEST: u32 = 8;
 const ANSWER: u32 = 4;
@@ -81,9 +87,48 @@ impl Scanner {
     }
 }
 
+/// Looks after one connection: how much it asks for, and when it has asked for all that it may.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    floods: Floods,
+    requests_max: u32,
+    /// Tells whoever serves the connection to take leave of the client.
+    leave: watch::Sender<bool>,
+}
+
+impl Watch {
+    /// Tells `leave` when there have been `requests_max` requests.
+    pub(crate) fn new(requests_max: u32, leave: watch::Sender<bool>) -> Self {
+        Self { floods: Floods::default(), requests_max, leave }
+    }
+
+    /// Takes note of what the client has sent, from its preface on. `Err`: it is not served any more.
+    pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Spent> {
+        self.floods.received(bytes)?;
+        if self.floods.account.requests >= self.requests_max {
+            self.leave.send_if_modified(|leave| !std::mem::replace(leave, true));
+        }
+        Ok(())
+    }
+
+    /// Takes note of the first `count` of these bytes, which were sent to the client.
+    pub(crate) fn sent(&mut self, parts: &[IoSlice<'_>], mut count: usize) {
+        for part in parts {
+            let length = part.len().min(count);
+            self.floods.sent(part.get(..length).unwrap_or_default());
+            count = count.saturating_sub(length);
+        }
+    }
+
+    /// A frame that tells the client why, if one can be put after what was sent.
+    pub(crate) fn farewell(&self) -> Option<[u8; GOAWAY.len()]> {
+        self.floods.farewell()
+    }
+}
+
 /// What a connection has asked for, and what for.
 #[derive(Debug)]
-pub(crate) struct Floods {
+struct Floods {
     received: Scanner,
     sent: Scanner,
     account: Account,
@@ -107,26 +152,18 @@ impl Default for Floods {
 }
 
 impl Floods {
-    /// Takes note of what the client has sent, from its preface on. `Err`: it is not served any more.
-    pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Spent> {
+    fn received(&mut self, bytes: &[u8]) -> Result<(), Spent> {
         let account = &mut self.account;
         self.received.feed(bytes, |head| account.received(head));
         if account.spent { Err(Spent) } else { Ok(()) }
     }
 
-    /// Takes note of what was sent to the client.
-    pub(crate) fn sent(&mut self, bytes: &[u8]) {
+    fn sent(&mut self, bytes: &[u8]) {
         let account = &mut self.account;
         self.sent.feed(bytes, |head| account.sent(head));
     }
 
-    /// Requests so far.
-    pub(crate) const fn requests(&self) -> u32 {
-        self.account.requests
-    }
-
-    /// A frame that tells the client why, if one can be put after what was sent.
-    pub(crate) fn farewell(&self) -> Option<[u8; GOAWAY.len()]> {
+    fn farewell(&self) -> Option<[u8; GOAWAY.len()]> {
         let mut frame = GOAWAY;
         let last = frame.get_mut(Head::BYTES..Head::BYTES.saturating_add(4))?;
         last.copy_from_slice(&self.account.stream.to_be_bytes());
@@ -149,10 +186,10 @@ impl Account {
                     self.earn(REQUEST);
                 }
             }
-            Head::DATA if head.length >= SMALL_BYTES => self.earn(1),
+            Head::DATA if head.length >= CRUMB_BYTES => {}
             Head::RST_STREAM => self.spend(RESET),
             Head::SETTINGS if head.flags & Head::ACK == 0 => self.spend(SETTINGS),
-            // They belong to a request, and h2 counts them.
+            // It belongs to a request, and h2 counts it.
             Head::CONTINUATION => {}
             _ => self.spend(1),
         }
@@ -161,7 +198,7 @@ impl Account {
     fn sent(&mut self, head: Head) {
         match head.kind {
             Head::DATA => {
-                let share = u32::try_from(head.length / SMALL_BYTES).unwrap_or(u32::MAX);
+                let share = u32::try_from(head.length / SHARE_BYTES).unwrap_or(u32::MAX);
                 self.earn(ANSWER.saturating_add(share));
             }
             Head::HEADERS => self.earn(ANSWER),
@@ -225,7 +262,7 @@ mod tests {
             assert_eq!(taken(&|_| (frame(kind, flags, 0, 8), vec![])), Some(count), "{kind}");
         }
         // Bodies in crumbs.
-        assert_eq!(taken(&|_| (frame(0, 0, 1, 1), vec![])), Some(10_000));
+        assert_eq!(taken(&|_| (frame(0, 0, 1, 63), vec![])), Some(10_000));
         // The answers to pings earn nothing.
         assert_eq!(taken(&|_| (frame(6, 0, 0, 8), frame(6, 1, 0, 8))), Some(10_000));
     }
@@ -239,7 +276,7 @@ mod tests {
         // So have those that the client makes us reset.
         let opened = |number| frame(1, 4, stream(number), 50);
         let reset = |number| frame(3, 0, stream(number), 4);
-        assert_eq!(taken(&|number| (opened(number), reset(number))), Some(1_249));
+        assert_eq!(taken(&|number| (opened(number), reset(number))), Some(1_250));
         // A stream is opened once.
         assert_eq!(
             taken(&|_| ([frame(1, 5, 1, 50), frame(3, 0, 1, 4)].concat(), vec![])),
@@ -263,8 +300,9 @@ mod tests {
         assert_eq!(taken(&|_| (acknowledged.clone(), frame(0, 0, 1, 40))), None);
         // One that is read in small parts of large frames.
         assert_eq!(taken(&|_| (frame(8, 0, 1, 4).repeat(64), frame(0, 0, 1, 16_384))), None);
-        // A long body.
+        // A long body, in large frames or in small ones.
         assert_eq!(taken(&|_| (frame(0, 0, 1, 16_384), frame(8, 0, 1, 4))), None);
+        assert_eq!(taken(&|_| (frame(0, 0, 1, 64), vec![])), None);
     }
 
     #[test]
@@ -280,7 +318,7 @@ mod tests {
         let whole = {
             let mut floods = Floods::default();
             floods.received(&all).unwrap();
-            (floods.account.store, floods.requests(), floods.account.stream)
+            (floods.account.store, floods.account.requests, floods.account.stream)
         };
         assert_eq!(whole, (10_000 - 10, 1, 7));
         for size in 1..all.len() {
@@ -289,11 +327,29 @@ mod tests {
                 floods.received(part).unwrap();
             }
             assert_eq!(
-                (floods.account.store, floods.requests(), floods.account.stream),
+                (floods.account.store, floods.account.requests, floods.account.stream),
                 whole,
                 "{size}"
             );
         }
+    }
+
+    #[test]
+    fn a_client_that_has_asked_often_is_told_once() {
+        let leave = watch::Sender::new(false);
+        let mut told = leave.subscribe();
+        let mut one = Watch::new(2, leave);
+        one.received(PREFACE).unwrap();
+        for (stream, due) in [(1, false), (1, false), (3, true), (5, false)] {
+            one.received(&frame(1, 5, stream, 3)).unwrap();
+            assert_eq!(told.has_changed().unwrap(), due, "{stream}");
+            assert_eq!(*told.borrow_and_update(), stream >= 3);
+        }
+        // Only what was taken counts as sent.
+        let (head, rest) = (frame(0, 0, 1, 0), frame(3, 0, 1, 4));
+        one.floods.account.store = 0;
+        one.sent(&[IoSlice::new(&head), IoSlice::new(&rest)], head.len());
+        assert_eq!((one.floods.account.store, one.floods.account.spent), (ANSWER, false));
     }
 
     #[test]

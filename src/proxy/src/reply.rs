@@ -267,6 +267,22 @@ pub(crate) async fn answer(
     if unread && !waits { linger(session).await } else { Ok(()) }
 }
 
+/// Answers a request whose head could not be read; nothing may be asked of the session about it.
+pub(crate) async fn unreadable(
+    session: &mut ServerSession,
+    call: &mut Call,
+    refusal: Refusal,
+) -> Result<()> {
+    let words = words::of_refusal(refusal);
+    call.end(Outcome::Refused, Some(words.reason));
+    call.status = words.status;
+    let body = words.envelope().body();
+    let mut head = head(words.status, call)?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    session.write_error_response(head, body).await
+}
+
 /// The head that all answers begin with.
 pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora_core::ErrorType;
@@ -116,10 +116,11 @@ impl Request {
     }
 
     async fn next_frame(&self, session: &mut ServerSession) -> Result<Option<Bytes>, Fault> {
-        if self.since.elapsed() > self.limits.body_total {
+        let wait = patience(&self.limits, self.frames.end(), self.since.elapsed());
+        if wait.is_zero() {
             return Err(Fault::Refused(Refusal::BodyTimeout));
         }
-        match timeout(self.limits.body_idle, session.read_request_body()).await {
+        match timeout(wait, session.read_request_body()).await {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => {
                 Err(Fault::Refused(Refusal::BodyTimeout))
@@ -163,6 +164,14 @@ impl Request {
             self.frames.release_before(sent);
         }
     }
+}
+
+/// How long the next part of a body may take, so many bytes of which have come in so long.
+fn patience(limits: &Limits, bytes: u64, elapsed: Duration) -> Duration {
+    let earned = bytes.checked_div(limits.body_bytes_per_second_min);
+    let earned = earned.map_or(Duration::MAX, Duration::from_secs);
+    let end = limits.body_grace.saturating_add(earned).min(limits.body_total);
+    end.saturating_sub(elapsed).min(limits.body_idle)
 }
 
 /// Refuses values that providers would read in different ways.

@@ -73,7 +73,7 @@ class Frames:
         self.decoder.max_allowed_table_size = 1 << 16
         self.buffer = bytearray()
         self.came, self.heads, self.bodies = [], {}, collections.Counter()
-        self.goaway, self.closed = None, False
+        self.goaway, self.closed, self.pings = None, False, []
         self.sent = 0
         if greet:
             self.send(PREFACE, settled or settings(), window(0, 1 << 30))
@@ -168,6 +168,8 @@ class Frames:
             self.heads.setdefault(frame.stream_id, dict(self.decoder.decode(frame.data)))
         elif isinstance(frame, DataFrame):
             self.bodies[frame.stream_id] += len(frame.data)
+        elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+            self.pings.append(frame.opaque_data)
         if not isinstance(frame, PingFrame | WindowUpdateFrame):
             self.came.append(frame)
 
@@ -175,6 +177,11 @@ class Frames:
         """Says that the other side's settings hold, once they have come."""
         self.until(lambda: any(isinstance(one, SettingsFrame) and "ACK" not in one.flags for one in self.came))
         self.send(SettingsFrame(0, flags=["ACK"]))
+
+    def answer_pings(self):
+        """Answers what the other side has asked so far."""
+        asked, self.pings = self.pings, []
+        self.send(*(PingFrame(0, opaque_data=data, flags=["ACK"]) for data in asked))
 
     def until(self, condition, seconds=TIMEOUT_SECONDS):
         """Reads until the condition holds (`True`) or the connection is over; fails when time is up."""
