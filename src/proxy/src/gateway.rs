@@ -177,6 +177,11 @@ impl Gateway {
         session.shutdown().await;
     }
 
+    /// Counts an HTTP/2 connection that was given up for its floods.
+    pub(crate) fn note_flood(&self) {
+        self.ledger.metrics.floods.inc();
+    }
+
     /// How long a connection may take before it has said what it wants.
     pub(crate) fn waits(&self) -> Waits {
         let limits = &self.snapshot.load().limits;

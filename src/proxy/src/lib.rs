@@ -17,6 +17,7 @@ mod dispatch;
 pub mod door;
 pub mod egress;
 mod estimate;
+mod floods;
 pub mod frame;
 mod funds;
 pub mod gateway;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use pingora_core::apps::ServerApp;
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
@@ -27,14 +26,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::certificates::Certificates;
+use super::http2;
 use super::sockets::{Socket, Sockets};
 use crate::config::Plan;
 
-/// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Streams at once on one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 256;
 /// For a listener that cannot be built to say so. What goes wrong there goes wrong at once.
 const PROOF: Duration = Duration::from_millis(50);
 /// For the edge's runtime to drop what is left after the end of all calls.
@@ -131,15 +126,10 @@ impl Frame {
 
 /// The gateway and its connections.
 fn edge_app(plan: &Plan, gateway: Gateway, lifecycle: &Lifecycle) -> Connections<frame::Frame> {
-    let mut http2 = default_h2_options();
-    http2
-        .initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(H2_STREAMS_MAX);
     let settings = frame::Settings {
         h2c: plan.listen.h2c,
         requests_max: plan.sizes.requests_per_connection_max,
-        http2,
+        http2: http2::options(),
         http2_idle: plan.limits.keepalive,
     };
     let app = frame::Frame::new(gateway, settings);

@@ -4,6 +4,7 @@
 mod certificates;
 mod descriptors;
 mod frame;
+mod http2;
 mod log;
 mod memory;
 mod money;
