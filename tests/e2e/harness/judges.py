@@ -1,7 +1,5 @@
 """nginx and HAProxy from Debian as reverse proxies in front of the provider: what they make of a request."""
 
-import os
-
 from harness import ports, programs, raw
 from harness.process import Process
 from harness.waiting import until
@@ -76,8 +74,6 @@ class Judge:
         config = folder / f"{name}.conf"
         config.write_text(text.format(folder=folder, port=self.address[1], provider=provider.port,
                                       passed=PASSED, seconds=JUDGE_SECONDS))
-        # Servers are in folders that are not on every user's PATH.
-        os.environ["PATH"] += ":/usr/sbin"
         program = programs.find_on_path(name)
         command = {"nginx": [program, "-p", folder, "-e", "stderr", "-c", config],
                    "haproxy": [program, "-db", "-f", config]}[name]
