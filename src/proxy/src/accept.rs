@@ -51,14 +51,14 @@ pub(crate) fn endpoint(session: &mut ServerSession, limits: &Limits) -> Result<A
             .and_then(|head| route(head.method, head.target)),
         None => http2(session.req_header()),
     };
-    if asked.as_ref().is_err_and(is_odd) {
+    if asked.as_ref().is_err_and(|refusal| is_odd(*refusal)) {
         session.set_keepalive(None);
     }
     asked
 }
 
 /// Whether somebody may read the head in another way.
-const fn is_odd(refusal: &Refusal) -> bool {
+const fn is_odd(refusal: Refusal) -> bool {
     matches!(
         refusal,
         Refusal::HeadMalformed
