@@ -89,6 +89,7 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
         state,
         listen,
         admin,
+        admin_hosts: server::admin_hosts(checker, &file.admin),
         limits,
         sizes,
         shutdown,

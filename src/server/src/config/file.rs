@@ -84,6 +84,8 @@ pub(crate) struct ListenTls {
 pub(crate) struct Admin {
     /// `IP:port`.
     pub address: Option<String>,
+    /// Names that it may be asked under.
+    pub hosts: Option<Vec<String>>,
 }
 
 /// `[redis]` and `[database]`: at most one of the three.

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub listen: Listen,
     /// Where operators read health and metrics.
     pub admin: SocketAddr,
+    /// Under which names they may, beside its addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Bounds on requests.
     pub limits: Limits,
     /// Bounds that the node's queues and listeners are made with.
@@ -285,7 +287,7 @@ impl Plan {
                 self.money.posting_lag_max != other.money.posting_lag_max,
             ),
             ("listen", self.listen != other.listen),
-            ("admin", self.admin != other.admin),
+            ("admin", (self.admin, &self.admin_hosts) != (other.admin, &other.admin_hosts)),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
             (

@@ -103,6 +103,21 @@ pub(super) fn admin(
     admin
 }
 
+/// Names that operators may ask under.
+pub(super) fn admin_hosts(checker: &mut Checker<'_>, typed: &file::Admin) -> Vec<String> {
+    let hosts = typed.hosts.clone().unwrap_or_default();
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    for (place, host) in hosts.iter().enumerate() {
+        if host.is_empty() || !host.bytes().all(sound) {
+            checker.problem(
+                format!("admin.hosts[{place}]"),
+                "must be a name without a port, such as \"edge.internal\"",
+            );
+        }
+    }
+    hosts
+}
+
 /// An address with its port; port 0 takes any free one.
 fn address(
     checker: &mut Checker<'_>,

@@ -67,7 +67,7 @@ fn summary(plan: &Plan) -> String {
     format!(
         "{:?}",
         (
-            (rest.state, rest.listen, rest.admin, rest.sizes),
+            (rest.state, rest.listen, (rest.admin, rest.admin_hosts), rest.sizes),
             (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
             (routes, rest.catalog.listed(), rest.warnings),
             (rest.tiers, rest.money),

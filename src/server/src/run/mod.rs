@@ -104,7 +104,8 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
     let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
-    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot };
+    let hosts = plan.admin_hosts.clone();
+    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
     let socket = Sockets::pages(plan)?;
     let stop = watch::Sender::new(false);
     let serving = {
@@ -168,6 +169,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         outbox: outbox.clone(),
         snapshot: Arc::clone(&snapshot),
+        hosts: plan.admin_hosts.clone(),
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
