@@ -2,6 +2,7 @@
 
 mod broken;
 mod files;
+mod fuzz;
 mod money;
 mod routing;
 
@@ -70,7 +71,7 @@ fn summary(plan: &Plan) -> String {
             (rest.state, rest.listen, rest.admin, rest.sizes),
             (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
             (routes, rest.catalog.listed(), rest.warnings),
-            (rest.tiers, rest.money),
+            (rest.tiers.into_iter().collect::<BTreeMap<_, _>>(), rest.money, rest.egress),
         )
     )
 }
@@ -130,6 +131,9 @@ fn no_secret_shows_in_problems_or_debug() {
         format!("[demo]\nenabled = '{SECRET}'"),
         format!("[providers.p]\nbase_url = 'https://u:{SECRET}@h'"),
         format!("[providers.p]\nbase_url = 'https://h'\nquirks.reasoning = '{SECRET}'"),
+        // The secret itself, where its variable is to be named.
+        format!("[providers.p]\nbase_url = 'https://h'\ncredential_env = '{SECRET}'"),
+        format!("[redis]\nurl_env = '{SECRET}'"),
         "[providers.p]\nbase_url = 'https://h'\ncredential_env = 'BROKEN'".to_owned(),
     ] {
         let problems = plan(&text).unwrap_err();
