@@ -113,11 +113,8 @@ fn changed(seed: usize, edits: &[Edit]) -> String {
         match what % 6 {
             0 => *line = format!("{} = {value}", name(line)),
             1 => {
-                *line = format!(
-                    "{} = {}",
-                    name(line),
-                    other.split_once('=').map_or(*value, |(_, value)| value)
-                )
+                let value = other.split_once('=').map_or(*value, |(_, value)| value);
+                *line = format!("{} = {value}", name(line));
             }
             2 => lines.insert(at, other),
             3 => drop(lines.remove(at)),
@@ -126,10 +123,8 @@ fn changed(seed: usize, edits: &[Edit]) -> String {
                 *line = format!("{} = \"{SECRET}\"", fields.take(1).copied().collect::<String>());
             }
             _ => {
-                *line = line
-                    .chars()
-                    .take(usize::from(*with).checked_rem(40).unwrap_or_default())
-                    .collect()
+                let kept = usize::from(*with).checked_rem(40).unwrap_or_default();
+                *line = line.chars().take(kept).collect();
             }
         }
     }
