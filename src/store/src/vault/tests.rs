@@ -112,20 +112,21 @@ fn files_of_keys_are_the_owners_alone_and_read_strictly() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(Vault::open(&path), Err(BadKeys::Open)));
     let key = FIRST.trim_end().split_once(' ').unwrap().1;
+    let shorter = key.get(1..).unwrap();
     for odd in [
         String::new(),
         "\n".to_owned(),
         key.to_owned(),
         format!("0 {key}"),
         format!("65536 {key}"),
-        format!("1 {}", &key[1..]),
+        format!("1 {shorter}"),
         format!("1 {key}0"),
         format!("1  {key}"),
-        format!("1 +{}", &key[1..]),
+        format!("1 +{shorter}"),
         format!("1 {}", "0".repeat(KEY_DIGITS)),
         format!("{FIRST}1 {key}"),
         format!("{FIRST}\n2 {key}"),
-        (1..=KEYS_MAX + 1).map(|version| format!("{version} {key}\n")).collect(),
+        (1..=KEYS_MAX + 1).fold(String::new(), |text, version| format!("{text}{version} {key}\n")),
     ] {
         assert!(Vault::parse(&odd).is_none(), "{odd}");
     }
