@@ -33,11 +33,11 @@ setup: ## Install what the tests need, unless it is there
 	@tests/setup.sh
 
 .PHONY: test
-test: setup format lint supply units agreement e2e ## Everything: what CI runs
+test: setup format lint supply units agreement counts e2e ## Everything: what CI runs
 	@echo "make test: everything passed"
 
 .PHONY: check
-check: format lint supply units agreement ## The inner loop: format, lints, what is built in, unit tests, a few seconds of each fuzz target
+check: format lint supply units agreement counts ## The inner loop: format, lints, what is built in, unit tests, a few seconds of each fuzz target
 	@echo "make check: passed"
 
 .PHONY: format
@@ -74,6 +74,14 @@ agreement:
 	@$(TOOLS)
 	echo "== differential: the request scanner against CPython and Node"
 	python3 tests/differential/run.py 20000
+
+.PHONY: counts
+counts:
+	@$(TOOLS)
+	echo "== instructions and system calls of a call"
+	tests/packages.sh cmake valgrind strace
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider
+	python3 benches/count.py
 
 .PHONY: e2e
 e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreSQL

@@ -117,6 +117,8 @@ pub(crate) struct Egress {
 pub(crate) struct Money {
     /// How long money is lent to an edge that is not heard of.
     pub lease_seconds: Option<Seconds>,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max_seconds: Option<Seconds>,
     /// The cap on answers where neither the request nor the catalogue names one.
     pub output_tokens_default: Option<i64>,
     /// The least that an answer is capped at for want of money.
@@ -150,7 +152,14 @@ pub(crate) struct Limits {
     pub calls_max: Option<i64>,
     pub records_max: Option<i64>,
     pub connections_max: Option<i64>,
+    pub connections_per_source_max: Option<i64>,
+    pub memory_bytes_max: Option<i64>,
+    pub lag_seconds_max: Option<Seconds>,
     pub requests_per_connection_max: Option<i64>,
+    pub first_byte_seconds: Option<Seconds>,
+    pub head_total_seconds: Option<Seconds>,
+    pub body_grace_seconds: Option<Seconds>,
+    pub body_bytes_per_second_min: Option<i64>,
     pub body_total_seconds: Option<Seconds>,
     pub body_idle_seconds: Option<Seconds>,
     pub write_stall_seconds: Option<Seconds>,

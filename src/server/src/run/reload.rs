@@ -30,6 +30,8 @@ pub(crate) struct Reloader {
     pub(crate) metrics: Metrics,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) demo_port: u16,
+    /// The limit on memory.
+    pub(crate) memory_bytes: u64,
     /// What is in use.
     pub(crate) plan: Plan,
     /// Where versions of prices are written down.
@@ -47,9 +49,21 @@ impl Reloader {
             Targets,
             Metrics,
         ),
-        (certificates, demo_port): (Option<Arc<Certificates>>, u16),
+        certificates: Option<Arc<Certificates>>,
+        (demo_port, memory_bytes): (u16, u64),
     ) -> Self {
-        Self { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan, database }
+        Self {
+            path,
+            snapshot,
+            resolver,
+            targets,
+            metrics,
+            certificates,
+            demo_port,
+            memory_bytes,
+            plan,
+            database,
+        }
     }
 
     /// Writes down what the prices in use say, for whoever reckons a charge again.
@@ -68,7 +82,7 @@ impl Reloader {
     }
 
     fn reload(&mut self) {
-        let plan = match config::load(self.path.as_deref(), &config::environment) {
+        let mut plan = match config::load(self.path.as_deref(), &config::environment) {
             Ok(plan) => plan,
             Err(problems) => {
                 self.metrics.reload_failures.inc();
@@ -78,6 +92,7 @@ impl Reloader {
                 return;
             }
         };
+        plan.fit(self.memory_bytes);
         for name in self.plan.needs_restart(&plan) {
             tracing::warn!(setting = name, "changed, but takes effect only at the next start");
         }

@@ -82,6 +82,7 @@ fn of_the_node() {
 fn of_money_and_tiers() {
     tells(&[
         ("[money]\nlease_seconds = 1", &["money.lease_seconds"]),
+        ("[money]\nposting_lag_max_seconds = 0", &["money.posting_lag_max_seconds"]),
         ("[money]\nlease_seconds = 3_601", &["money.lease_seconds"]),
         ("[money]\nlease = 60", &["money.lease"]),
         ("[money]\noutput_tokens_default = 0", &["money.output_tokens_default"]),
