@@ -103,7 +103,9 @@ soak: ## The tests of faults at an operator's own pace, no duration divided by t
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_SECONDS (600)
 	@tests/packages.sh cmake
-	BOLERO_RANDOM_TEST_TIME_MS=$$(( $(FUZZ_SECONDS) * 1000 )) cargo test --quiet --package tokenroute-fuzz
+	export BOLERO_RANDOM_TEST_TIME_MS=$$(( $(FUZZ_SECONDS) * 1000 ))
+	cargo test --quiet --package tokenroute-fuzz
+	cargo test --quiet --package tokenroute-server config::tests::fuzz
 
 .PHONY: differential
 differential: ## The request scanner against CPython and Node with BODIES (1000000) bodies

@@ -61,8 +61,8 @@ const fn v4([a, b, c, d]: [u8; 4], bits: u8, reach: Reach) -> (IpAddr, u8, Reach
     (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits, reach)
 }
 
-const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], bits: u8, reach: Reach) -> (IpAddr, u8, Reach) {
-    (IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), bits, reach)
+const fn v6(segments: [u16; 8], bits: u8, reach: Reach) -> (IpAddr, u8, Reach) {
+    (IpAddr::V6(Ipv6Addr::from_segments(segments)), bits, reach)
 }
 
 /// What can be at this address. One that stands for an IPv4 address is judged as that.
@@ -79,14 +79,15 @@ pub fn reach(address: IpAddr) -> Reach {
 /// 6052, section 2.1) or by 6to4 (RFC 3056, section 2).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(six) = address else { return None };
-    let [a, b, c, d, e, f, g, h] = six.segments();
     let four = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(four(g, h)),
-        [0x2002, ..] => Some(four(b, c)),
+    match six.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(four(high, low))
+        }
+        [0x2002, high, low, ..] => Some(four(high, low)),
         _ => None,
     }
 }

@@ -69,6 +69,13 @@ impl Resolver {
         Self { hosts: Mutex::default(), lookup }
     }
 
+    /// Asks the system, and lets names lead to where `egress` permits.
+    pub fn allowing(egress: &Egress) -> Self {
+        let resolver = Self::default();
+        resolver.allow(egress);
+        resolver
+    }
+
     /// From the next snapshot on names may lead to where `egress` permits. What was found under other
     /// rules is forgotten.
     pub fn allow(&self, egress: &Egress) {

@@ -134,7 +134,6 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
     let mut signals = background.block_on(async { Signals::listen() })?;
-    let hangup = signals.hangup.take();
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
@@ -145,8 +144,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
     let room = Room::find(&mut plan, &metrics)?;
-    let resolver = Arc::new(Resolver::default());
-    resolver.allow(&plan.egress);
+    let resolver = Arc::new(Resolver::allowing(&plan.egress));
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
@@ -198,7 +196,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, plan_now, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
-    background.spawn(reloader.run(hangup, watch));
+    background.spawn(reloader.run(signals.hangup.take(), watch));
 
     let mut supervisor = Supervisor { edge, signals, program, presence };
     let supervised = background.block_on(supervisor.run());
