@@ -130,7 +130,7 @@ def read_options():
     parser.add_argument("--times", type=float, default=4.0, help="the overload, in multiples of the most")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds before each measurement")
-    parser.add_argument("--connections", type=int, default=64, help="for the most calls")
+    parser.add_argument("--connections", type=int, default=16, help="for the most calls")
     parser.add_argument("--clients", type=int, default=2000, help="connections of the overload")
     parser.add_argument("--events", type=int, default=300, help="of a stream")
     parser.add_argument("--proxy-core", type=int, default=1)
