@@ -122,6 +122,18 @@ loadtest: ## The table: CPU and latency beside nginx, HAProxy and bare Pingora (
 	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
 	loadtest/table.py
 
+.PHONY: loadtest-overload
+loadtest-overload: ## Four times the load that the edge can take: what is served, and how others are turned away (about 2 minutes)
+	@tests/packages.sh cmake
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/overload.py
+
+.PHONY: loadtest-streams
+loadtest-streams: ## 8,000 streams at once, three times: failures, cores, memory (about 5 minutes)
+	@tests/packages.sh cmake
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/streams.py
+
 .PHONY: loadtest-money
 loadtest-money: ## What a paid call costs beside an unpaid one, on one node and with Redis (about 2 minutes)
 	@tests/packages.sh cmake redis-server postgres

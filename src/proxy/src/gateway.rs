@@ -10,6 +10,7 @@ use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
+use tokenroute_domain::load::Shed;
 use tokenroute_domain::record::Outcome;
 
 use crate::accept::{self, Asked};
@@ -154,11 +155,10 @@ impl Gateway {
                 Fault::Panicked
             }
         };
-        // Who is turned away leaves a count and no record: it must cost next to nothing.
         if let Fault::Shed(why) = fault {
-            self.governor.count(why);
-            call.turn_away();
-        } else if !call.reserve_unknown() {
+            return self.turn_away(session, (call, why)).await;
+        }
+        if !call.reserve_unknown() {
             fault = Fault::Refused(Refusal::Overloaded);
         }
         reply::fault(session, &mut call, fault).await
@@ -194,6 +194,21 @@ impl Gateway {
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.ledger.lifecycle
+    }
+
+    /// Tells the client to come back later. That leaves a count and no record: it must cost next to nothing.
+    async fn turn_away(
+        &self,
+        session: &mut ServerSession,
+        (mut call, why): (Call, Shed),
+    ) -> Result<()> {
+        self.governor.count(why);
+        call.turn_away();
+        reply::turn_away(session, &mut call).await?;
+        // It does not count as a call while its connection rests.
+        drop(call);
+        self.governor.rest().await;
+        Ok(())
     }
 }
 

@@ -38,6 +38,8 @@ struct State {
     pressure: AtomicU8,
     /// How many of a thousand new calls are turned away because of the lag.
     share: AtomicU32,
+    /// How long a connection rests on which a call was turned away, microseconds.
+    rest: AtomicU64,
     /// What is left over of a thousand, of keys that hold much and of others.
     turns: [AtomicU32; 2],
     /// How late the threads last were, when they are to tell again, and how often; microseconds.
@@ -99,6 +101,7 @@ impl Governor {
         Ok(Self(Arc::new(State {
             pressure: AtomicU8::new(0),
             share: AtomicU32::new(0),
+            rest: AtomicU64::new(0),
             turns: Default::default(),
             late: AtomicU64::new(0),
             // Nothing is late that has not begun.
@@ -187,6 +190,14 @@ impl Governor {
         }
     }
 
+    /// Returns when a connection may be read again on which a call was turned away.
+    pub(crate) async fn rest(&self) {
+        let rest = self.0.rest.load(Ordering::Relaxed);
+        if rest > 0 {
+            tokio::time::sleep(Duration::from_micros(rest)).await;
+        }
+    }
+
     /// Tells again and again how late the runtime is that this runs on: that of the calls. Never returns.
     pub async fn beat(self) {
         loop {
@@ -210,6 +221,7 @@ impl Governor {
             let (seen, now) = (self.lag(), clock::tick());
             let share = lag.observe(seen, now);
             self.0.share.store(share, Ordering::Relaxed);
+            self.0.rest.store(micros(lag::rest(seen, target)), Ordering::Relaxed);
             self.0.series.lag.set(seen.as_secs_f64());
             self.0.series.share.set(f64::from(share) / f64::from(ALL));
             if lag.is_shedding() && !was {

@@ -205,7 +205,7 @@ pub(crate) async fn fault(
 
 /// Tells the client to come back later. What has arrived of its body is read, so that the connection
 /// serves on: a new one would cost more than the answer.
-async fn turn_away(session: &mut ServerSession, call: &mut Call) -> Result<()> {
+pub(crate) async fn turn_away(session: &mut ServerSession, call: &mut Call) -> Result<()> {
     let mut left = SHED_BODY_BYTES_MAX;
     while let Some(Ok(Some(part))) = session.read_request_body().now_or_never() {
         left = left.saturating_sub(part.len());

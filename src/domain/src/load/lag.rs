@@ -62,6 +62,24 @@ impl Lag {
     }
 }
 
+/// Connections rest on which a call was turned away when the lag is so many times the target: all are turned
+/// away then, and that does not help.
+const REST_FROM: u32 = 2;
+/// So many times what the lag is above that.
+const REST_TIMES: u32 = 10;
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_millis(500);
+
+/// How long nothing is read of a connection on which a call was just turned away. To say no is work too: those
+/// who ask again at once, against what they were told, could keep the threads busy with nothing else. None
+/// as long as the threads cope.
+pub fn rest(lag: Duration, target: Duration) -> Duration {
+    if target.is_zero() {
+        return Duration::ZERO;
+    }
+    lag.saturating_sub(target.saturating_mul(REST_FROM)).saturating_mul(REST_TIMES).min(REST_MAX)
+}
+
 /// How late a thread is that was `late` with what it did last, and was or is to do the next at `due`.
 pub fn estimate(late: Duration, due: Tick, now: Tick) -> Duration {
     late.max(now.since(due))
