@@ -33,11 +33,11 @@ setup: ## Install what the tests need, unless it is there
 	@tests/setup.sh
 
 .PHONY: test
-test: setup format lint units agreement e2e ## Everything: what CI runs
+test: setup format lint supply units agreement e2e ## Everything: what CI runs
 	@echo "make test: everything passed"
 
 .PHONY: check
-check: format lint units agreement ## The inner loop: format, lints, unit tests, a few seconds of each fuzz target
+check: format lint supply units agreement ## The inner loop: format, lints, what is built in, unit tests, a few seconds of each fuzz target
 	@echo "make check: passed"
 
 .PHONY: format
@@ -50,6 +50,18 @@ lint:
 	@echo "== lints"
 	tests/packages.sh cmake
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+
+.PHONY: supply
+supply:
+	@$(TOOLS)
+	echo "== supply: versions, licences and sources of what is built in"
+	command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: make setup" >&2; exit 1; }
+	cargo-deny --offline --locked --log-level error check bans licenses sources
+
+.PHONY: advisories
+advisories: ## What is built in against the advisory database, which is fetched
+	@$(TOOLS)
+	cargo-deny --locked check advisories
 
 .PHONY: units
 units:

@@ -101,6 +101,11 @@ fn refusal(flaw: Flaw) -> Refusal {
     }
 }
 
+/// Why a head would be refused for the bytes that it is made of.
+pub(crate) fn flaw(raw: &[u8]) -> Option<Refusal> {
+    head::read(raw).err().map(refusal)
+}
+
 /// Why a head that could not be read is refused; `None` if there is nobody left to be told.
 pub(crate) fn unreadable(error: &Error, tried: Option<Tried>) -> Option<Refusal> {
     match tried {
@@ -206,12 +211,12 @@ pub(crate) async fn request(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
 
-    fn limits() -> Limits {
+    pub(crate) fn limits() -> Limits {
         Limits {
             body_bytes_max: 1 << 20,
             stream_after_bytes: 1 << 10,

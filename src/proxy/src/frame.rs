@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::header::TRANSFER_ENCODING;
 use pingora_core::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
 };
@@ -13,8 +14,10 @@ use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
+use tokenroute_domain::admission::Refusal;
 use tokio::sync::watch;
 
+use crate::accept;
 use crate::floods::Watch;
 use crate::gateway::Gateway;
 use crate::patience::{Patient, Progress};
@@ -69,12 +72,13 @@ impl Frame {
                 read = session.read_request() => read,
                 () = closing.wait() => return,
             };
-            match read {
-                Ok(true) => progress.serving(),
+            let begun = match read {
+                Ok(true) => begin(&session, progress),
                 Ok(false) => return,
-                Err(error) => {
-                    return self.gateway.unreadable(&mut session, &error, progress.tried()).await;
-                }
+                Err(error) => Err(accept::unreadable(&error, progress.tried())),
+            };
+            if let Err(refusal) = begun {
+                return self.gateway.unreadable(&mut session, refusal).await;
             }
             // On the heap for its own time only: a connection between two requests does not hold its room.
             let served = Box::pin(exchange(&self.gateway, session, leaving)).await;
@@ -134,6 +138,19 @@ impl ServerApp for Frame {
             None
         }
     }
+}
+
+/// Says that a head is complete, and looks at what has come of the body if there are chunks to look at.
+fn begin(session: &ServerSession, progress: &Progress) -> Result<(), Option<Refusal>> {
+    let chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
+    let Some(http1) = session.as_http1().filter(|_| chunked) else {
+        progress.serving();
+        return Ok(());
+    };
+    let raw = http1.get_headers_raw_bytes();
+    // If the head is no better, it is the one to be told of.
+    let told = || accept::flaw(&raw).unwrap_or(Refusal::BadRequest);
+    progress.chunked(raw.len()).map_err(|_| Some(told()))
 }
 
 /// A request whose head has been read. `None` if its connection must not be used again.

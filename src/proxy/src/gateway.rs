@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, Result};
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
 use tokenroute_domain::record::Outcome;
@@ -19,13 +19,14 @@ use crate::clock;
 use crate::dispatch::{Attempts, Terms};
 use crate::estimate::Estimator;
 use crate::funds;
+use crate::governor::Governor;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limiter;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
-use crate::patience::{Tried, Waits};
+use crate::patience::Waits;
 use crate::relay;
 use crate::reply::{self, Fault};
 use crate::request::Buffered;
@@ -45,6 +46,7 @@ pub struct Gateway {
     ledger: Arc<Ledger>,
     buffered: Arc<Buffered>,
     limiter: Limiter,
+    governor: Governor,
 }
 
 /// What a gateway is made of.
@@ -68,17 +70,29 @@ pub struct Parts {
     pub books: Books,
     /// Who decides about limits.
     pub limiter: Limiter,
+    /// Who turns calls away when there are too many.
+    pub governor: Governor,
 }
 
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
         let Parts { keys, peppers, snapshot, targets, outbox, metrics, .. } = parts;
-        let Parts { lifecycle, books, limiter, .. } = parts;
+        let Parts { lifecycle, books, limiter, governor, .. } = parts;
         let estimator = Estimator::start(outbox.free())?;
         let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle, books });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
-        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered, limiter })
+        Ok(Self {
+            keys,
+            peppers,
+            snapshot,
+            targets,
+            connector,
+            ledger,
+            buffered,
+            limiter,
+            governor,
+        })
     }
 
     /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
@@ -88,6 +102,7 @@ impl Gateway {
 
         let asked = accept::endpoint(session, &snapshot.limits).map_err(Fault::Refused)?;
         call.endpoint = asked.endpoint();
+        self.governor.look(call.endpoint).map_err(Fault::Shed)?;
         let headers = &session.req_header().headers;
         let key = accept::key(headers, &*self.keys, &self.peppers, call.started)
             .await
@@ -95,8 +110,9 @@ impl Gateway {
         if self.ledger.lifecycle.is_closed() {
             return Err(Fault::Refused(Refusal::ShuttingDown));
         }
-        let calls = self.ledger.lifecycle.calls();
-        if calls > snapshot.limits.calls_max || !call.identify(Arc::clone(&key)) {
+        let calls_max = snapshot.limits.calls_max;
+        call.enter(&self.governor, &key, calls_max).map_err(Fault::Shed)?;
+        if !call.identify(Arc::clone(&key)) {
             return Err(Fault::Refused(Refusal::Overloaded));
         }
         let Asked::Answer(_) = asked else {
@@ -138,20 +154,19 @@ impl Gateway {
                 Fault::Panicked
             }
         };
-        if !call.reserve_unknown() {
+        // Who is turned away leaves a count and no record: it must cost next to nothing.
+        if let Fault::Shed(why) = fault {
+            self.governor.count(why);
+            call.turn_away();
+        } else if !call.reserve_unknown() {
             fault = Fault::Refused(Refusal::Overloaded);
         }
         reply::fault(session, &mut call, fault).await
     }
 
-    /// Answers a request whose head cannot be read, and closes its connection.
-    pub(crate) async fn unreadable(
-        &self,
-        session: &mut ServerSession,
-        error: &Error,
-        tried: Option<Tried>,
-    ) {
-        if let Some(refusal) = accept::unreadable(error, tried) {
+    /// Answers a request that was not read, if there is somebody to be told why, and closes its connection.
+    pub(crate) async fn unreadable(&self, session: &mut ServerSession, why: Option<Refusal>) {
+        if let Some(refusal) = why {
             let mut call = Call::new(&self.ledger);
             // Without room for a record it is counted, and no worse off for it.
             let _kept = call.reserve_unknown();

@@ -290,12 +290,23 @@ impl Leg {
         if self.scanner.is_none() && meter.error() {
             return Err(Failure::ErrorEvent);
         }
+        if self.scanner.is_none() && self.gives_us_away() {
+            return Err(Failure::Garbage);
+        }
         if self.scanner.is_some() && !self.is_whole(meter) {
             return Err(Failure::Cut);
         }
         self.speak();
         self.ended = true;
         Ok(())
+    }
+
+    /// Whether a held body has our secret in it, as that of a server has that answers with what it was sent.
+    fn gives_us_away(&mut self) -> bool {
+        let whole = join(&mut self.held);
+        let leaks = self.exchange.provider().leaks_credential(&whole);
+        self.held.extend((!whole.is_empty()).then_some(whole));
+        leaks
     }
 
     /// Puts bytes behind everything that goes out.

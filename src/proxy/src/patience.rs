@@ -3,21 +3,25 @@
 //! then keeps a connection for ever.
 //!
 //! A timer runs only while a read waits for the rest of a head; a head that comes in one piece costs none.
+//! The chunks of a body are held against the standard on their way, because Pingora's parser is kind to
+//! line ends that others read otherwise.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use memchr::memmem;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
+use tokenroute_wire::head::{Chunks, Flaw};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -39,7 +43,22 @@ pub(crate) struct Waits {
 
 /// Where a connection is in its request; shared with who serves it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<AtomicU8>);
+pub(crate) struct Progress(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    came: Mutex<Came>,
+    chunks: Mutex<Chunks>,
+}
+
+/// What has come with a head that may announce chunks: the head, and what is behind it.
+#[derive(Debug, Default)]
+struct Came {
+    /// Bytes before those that are kept.
+    skipped: usize,
+    bytes: Vec<u8>,
+}
 
 /// Nothing has come yet.
 const FRESH: u8 = 0;
@@ -53,8 +72,12 @@ const KEPT: u8 = 3;
 const LATE: u8 = 4;
 /// A head is too long.
 const LONG: u8 = 5;
+/// A head is complete and announces chunks.
+const CHUNKED: u8 = 6;
+/// What came was no chunk.
+const BROKEN: u8 = 7;
 /// An HTTP/2 client has asked for too much beside its requests.
-const FLOODED: u8 = 6;
+const FLOODED: u8 = 8;
 
 /// Why a head was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,17 +91,29 @@ pub(crate) enum Tried {
 impl Progress {
     /// The head is complete.
     pub(crate) fn serving(&self) {
-        self.0.store(SERVING, Ordering::Relaxed);
+        self.set(SERVING);
+    }
+
+    /// The head is complete, in so many bytes, and announces chunks. `Err` if what has come of them is
+    /// none.
+    pub(crate) fn chunked(&self, head_bytes: usize) -> Result<(), Flaw> {
+        let came = std::mem::take(&mut *lock(&self.0.came));
+        let behind = head_bytes.saturating_sub(came.skipped);
+        let mut chunks = Chunks::default();
+        chunks.feed(came.bytes.get(behind..).unwrap_or_default())?;
+        *lock(&self.0.chunks) = chunks;
+        self.set(CHUNKED);
+        Ok(())
     }
 
     /// The request is over.
     pub(crate) fn kept(&self) {
-        self.0.store(KEPT, Ordering::Relaxed);
+        self.set(KEPT);
     }
 
     /// Why the head was given up, if it was.
     pub(crate) fn tried(&self) -> Option<Tried> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.phase() {
             LATE => Some(Tried::Late),
             LONG => Some(Tried::Long),
             _ => None,
@@ -91,13 +126,22 @@ impl Progress {
     }
 
     fn phase(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.0.phase.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, phase: u8) {
+        self.0.phase.store(phase, Ordering::Relaxed);
     }
 
     fn give_up(&self, phase: u8) -> io::Error {
-        self.0.store(phase, Ordering::Relaxed);
+        self.set(phase);
         io::ErrorKind::TimedOut.into()
     }
+}
+
+/// One task has both sides: nobody is waited for.
+fn lock<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
+    one.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A client's connection. It is what it wraps in all but the patience of its reads.
@@ -113,6 +157,8 @@ pub(crate) struct Patient {
     /// Read already, to find out what is spoken, and how much of it has been handed on.
     peeked: Vec<u8>,
     handed: usize,
+    /// Whether what has come of the head is kept.
+    keeps: bool,
     /// The preface of an HTTP/2 connection is its only head.
     is_http2: bool,
     /// Looks at what goes to and fro in HTTP/2.
@@ -129,6 +175,7 @@ impl Patient {
             head_bytes: 0,
             peeked: Vec::new(),
             handed: 0,
+            keeps: false,
             is_http2: false,
             watch: None,
         }
@@ -177,7 +224,7 @@ impl Patient {
             let _told = Pin::new(&mut self.inner).poll_write(cx, &frame);
             let _told = Pin::new(&mut self.inner).poll_flush(cx);
         }
-        self.progress.0.store(FLOODED, Ordering::Relaxed);
+        self.progress.set(FLOODED);
         io::Error::other("too many frames beside requests")
     }
 
@@ -190,14 +237,16 @@ impl Patient {
         let phase = self.progress.phase();
         match phase {
             SERVING => {
-                self.timer = None;
+                self.forget();
                 return Pin::new(&mut self.inner).poll_read(cx, buf);
             }
-            KEPT => {
-                self.timer = None;
-                self.head_bytes = 0;
+            CHUNKED => {
+                self.forget();
+                return self.poll_chunks(cx, buf);
             }
+            KEPT => self.forget(),
             LATE | LONG | FLOODED => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            BROKEN => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             // A read that comes after so many bytes says that the head does not end in them.
             _ if self.head_bytes > self.waits.head_bytes_max => {
                 return Poll::Ready(Err(self.progress.give_up(LONG)));
@@ -206,7 +255,7 @@ impl Patient {
         }
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) {
-            self.took(buf.filled().len().saturating_sub(before), phase);
+            self.took(buf.filled().get(before..).unwrap_or_default(), phase);
             return Poll::Ready(read);
         }
         let Some(wait) = self.wait(phase) else { return Poll::Pending };
@@ -225,18 +274,49 @@ impl Patient {
     }
 
     /// Takes note of bytes that have come while a head is incomplete.
-    fn took(&mut self, bytes: usize, phase: u8) {
-        if bytes == 0 {
+    fn took(&mut self, bytes: &[u8], phase: u8) {
+        if bytes.is_empty() {
             return;
         }
-        self.head_bytes = self.head_bytes.saturating_add(bytes);
+        // Chunks may come with the head that announces them, and with a piece of it.
+        if phase == BEGUN || memmem::find(bytes, b"chunked").is_some() {
+            let mut came = lock(&self.progress.0.came);
+            if !self.keeps {
+                *came = Came { skipped: self.head_bytes, bytes: Vec::new() };
+            }
+            came.bytes.extend_from_slice(bytes);
+            self.keeps = true;
+        }
+        self.head_bytes = self.head_bytes.saturating_add(bytes.len());
         if self.is_http2 && self.head_bytes >= PREFACE.len() {
             self.progress.serving();
-        } else if matches!(phase, FRESH | KEPT) {
+        } else if phase != BEGUN {
             // The time for the first byte is over, and that for the head begins.
             self.timer = None;
-            self.progress.0.store(BEGUN, Ordering::Relaxed);
+            self.progress.set(BEGUN);
         }
+    }
+
+    /// Forgets a head that is complete.
+    fn forget(&mut self) {
+        self.timer = None;
+        self.head_bytes = 0;
+        if self.keeps {
+            *lock(&self.progress.0.came) = Came::default();
+            self.keeps = false;
+        }
+    }
+
+    /// Reads on in a body that comes in chunks.
+    fn poll_chunks(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let came = buf.filled().get(before..).unwrap_or_default();
+        let sound = lock(&self.progress.0.chunks).feed(came);
+        Poll::Ready(sound.map_err(|_| {
+            self.progress.set(BROKEN);
+            io::ErrorKind::InvalidData.into()
+        }))
     }
 }
 

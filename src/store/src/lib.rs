@@ -32,7 +32,7 @@ pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::accounts::Account;
 pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
-pub use sql::findings::{Finding, StoredFinding};
+pub use sql::findings::{Finding, StoredFinding, finding_kinds};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
 pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;

@@ -6,8 +6,10 @@
 
 use memchr::{memchr, memchr_iter};
 
+mod chunks;
 mod target;
 
+pub use chunks::Chunks;
 pub use target::{Target, read_target};
 
 /// Why a head is not taken.

@@ -83,7 +83,7 @@ fn all_problems_are_told_at_once() {
         threads = true
         address = 7
         [log]
-        level = 'trace'
+        level = 'all'
         [providers.p]
         base_url = 'ftp://h'
         models = [{ id = 3 }, { id = 'b', price = '1' }]
@@ -398,6 +398,32 @@ fn base_urls_are_read_strictly() {
         "https://[::1",
         "https://[::1]x",
         "https://224.0.0.1",
+        "https://0",
+        "https://127.0.1",
+        "https://0177.0.0.1",
+        "https://017700000001",
+        "https://127.0.0.1.",
+        "https://127.0.0.0x1",
+        "https://1.2.3.4.5",
+        "https://127\u{3002}0\u{3002}0\u{3002}1",
+        "https://\u{ff11}27.0.0.1",
+        "https://127.0.0.1\t",
+        "https://127.0.0.1%00",
+        "https://127.0.0.1@evil",
+        "https://evil#@127.0.0.1",
+        "https://evil\\@127.0.0.1",
+        "https://evil;@127.0.0.1",
+        "https://255.255.255.255",
+        "https://192.0.0.192",
+        "https://100.100.100.200",
+        "https://168.63.129.16",
+        "https://[fd00:ec2::254]",
+        "https://[64:ff9b::a9fe:a9fe]",
+        "https://[2002:a9fe:a9fe::]",
+        "https://[::ffff:0:0]",
+        "https://[::127.0.0.1]",
+        "https://[ff02::1]",
+        "gopher://127.0.0.1",
         "https://[fd00::1%25eth0]",
         "file:///etc/passwd",
         "HTTPS://h",
@@ -418,7 +444,7 @@ fn what_needs_a_restart_is_told() {
     assert_eq!(base.needs_restart(&base), Vec::<&str>::new());
     let changed = plan(
         "state_dir = '/x'\n[listen]\nthreads = 7\n[admin]\naddress = '127.0.0.1:1'\n[log]\nlevel = 'warn'
-        [redis]\nurl = 'redis://h'\n[database]\nurl = 'postgres://h/d'\n[money]\nlease_seconds = 5\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
+        [redis]\nurl = 'redis://h'\n[database]\nurl = 'postgres://h/d'\n[money]\nlease_seconds = 5\nposting_lag_max_seconds = 5\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
     )
     .unwrap();
     let expected = [
@@ -427,6 +453,7 @@ fn what_needs_a_restart_is_told() {
         "redis",
         "database",
         "money.lease_seconds",
+        "money.posting_lag_max_seconds",
         "listen",
         "admin",
         "limits.records_max",
