@@ -59,11 +59,21 @@ def wire(*frames):
     return b"".join(one if isinstance(one, bytes) else one.serialize() for one in frames)
 
 
+def connect(address, receive_bytes=None):
+    """A socket; what it takes unread can be bounded, as far as the machine lets it."""
+    one = socket.socket()
+    one.settimeout(TIMEOUT_SECONDS)
+    if receive_bytes:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    one.connect(address)
+    return one
+
+
 class Frames:
     """One connection. What has come is in `came`; `goaway` is the other side's farewell, and `closed` whether it hung up."""
 
-    def __init__(self, address, *, settled=None, certificate=None, greet=True):
-        self.socket = socket.create_connection(address, timeout=TIMEOUT_SECONDS)
+    def __init__(self, address, *, settled=None, certificate=None, greet=True, receive_bytes=None):
+        self.socket = connect(address, receive_bytes)
         if certificate:
             context = ssl.create_default_context(cafile=certificate)
             context.set_alpn_protocols(["h2"])
@@ -244,6 +254,17 @@ class Cost:
 
     def grown_bytes(self):
         return self._rss() - self.rss
+
+    def watch_peak(self):
+        """From now on the largest size is kept."""
+        with open(f"/proc/{self.pid}/clear_refs", "w") as file:
+            file.write("5")
+
+    def peak_bytes(self):
+        """How much larger than at first it has been since `watch_peak`."""
+        with open(f"/proc/{self.pid}/status") as file:
+            peak = next(line for line in file if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024 - self.rss
 
     def files_more(self):
         return self._files() - self.files
