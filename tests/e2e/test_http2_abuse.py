@@ -36,7 +36,13 @@ BODY = json.dumps(chat("box/echo")).encode()
 
 @pytest.fixture(scope="module")
 def edge(start_in, tmp_path_factory, provider):
-    return start_in(tmp_path_factory.mktemp("abuse"), provider=provider, listen="h2c = true", sections=LIMITS)
+    edge = start_in(tmp_path_factory.mktemp("abuse"), provider=provider, listen="h2c = true", sections=LIMITS)
+    yield edge
+    # Over all that it went through: every call has its record, and one.
+    until(lambda: edge.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
+    records = edge.await_records(int(edge.metric("tokenroute_calls_total")))
+    assert len({record["call"] for record in records}) == len(records)
+    assert edge.metric("tokenroute_panics_total") == 0
 
 
 @pytest.fixture
@@ -81,21 +87,23 @@ class Watched:
         self.steady = calls.Warm(lambda: (self.gateway.address, request), 25, connections=4)
         until(lambda: len(self.steady.calls) >= 3, "the bystander is served")
         self.before = len(self.steady.calls)
-        self.cost = Cost(self.gateway.process.pid)
+        self.cost, self.began = Cost(self.gateway.process.pid), time.monotonic()
         return self
 
     def __exit__(self, failed, *_):
         # Until after the attack, so that what it leaves behind is seen as well.
         time.sleep(0.2)
         self.seconds, self.grown = self.cost.cpu_seconds(), self.cost.grown_bytes()
+        self.lasted = time.monotonic() - self.began
         self.served = self.steady.stop()
         if not failed:
             assert all(one.status == 200 and one.complete for one in self.served), [one.error for one in self.served]
 
     def check(self, frames_sent, mebibytes=16, strangers=0):
-        """The bounds: in CPU time a frame of the attack costs at most a hundredth of a call, and memory does not grow."""
+        """The bounds: in CPU time a frame of the attack costs at most a hundredth of a call, beside what the bystander's calls
+        and the edge's own housekeeping take; memory does not grow; providers hear nothing."""
         assert self.grown <= mebibytes * MEBIBYTE
-        most = self.call_seconds * (frames_sent / 100 + 10 + 3 * (len(self.served) - self.before)) + 0.1
+        most = self.call_seconds * (frames_sent / 100 + 10 + 3 * (len(self.served) - self.before)) + 0.1 + self.lasted / 20
         assert self.seconds <= most, (self.seconds, most)
         seen = [one for one in self.gateway.provider.observed() if "tag-bystander" not in one["model"]]
         assert len(seen) == strangers, seen[:3]
@@ -476,11 +484,3 @@ def test_floods_over_tls(start, folder):
     with Frames(gateway.address, certificate=certificate) as connection:
         connection.send(*ask(connection, gateway, 1))
         assert connection.status(1) == 200
-
-
-def test_every_call_that_was_admitted_has_its_record(gateway):
-    """Last, over all that came before."""
-    until(lambda: gateway.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
-    seen = gateway.records()
-    assert len({record["call"] for record in seen}) == len(seen)
-    assert gateway.metric("tokenroute_panics_total") == 0

@@ -85,6 +85,8 @@ class Frames:
         self.came, self.heads, self.bodies = [], {}, collections.Counter()
         self.goaway, self.closed, self.pings = None, False, []
         self.sent = 0
+        # What the other side takes of bodies, by stream; 0 is the connection.
+        self.room, self.initial_room = {0: 65_535}, 65_535
         if greet:
             self.send(PREFACE, settled or settings(), window(0, 1 << 30))
 
@@ -178,6 +180,10 @@ class Frames:
             self.heads.setdefault(frame.stream_id, dict(self.decoder.decode(frame.data)))
         elif isinstance(frame, DataFrame):
             self.bodies[frame.stream_id] += len(frame.data)
+        elif isinstance(frame, SettingsFrame):
+            self.initial_room = frame.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, self.initial_room)
+        elif isinstance(frame, WindowUpdateFrame):
+            self.room[frame.stream_id] = self.room.get(frame.stream_id, self.initial_room) + frame.window_increment
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
             self.pings.append(frame.opaque_data)
         if not isinstance(frame, PingFrame | WindowUpdateFrame):
@@ -207,6 +213,33 @@ class Frames:
         """Reads until the other side hangs up; the code of its farewell, if it said one."""
         self.until(lambda: False, seconds)
         return self.goaway and self.goaway.error_code
+
+    def until_or_time(self, condition, seconds):
+        """The same, but nothing fails when time is up."""
+        with contextlib.suppress(TimeoutError):
+            self.until(condition, seconds)
+
+    def room_of(self, stream):
+        """How much of a body the other side takes now."""
+        return min(self.room[0], self.room.setdefault(stream, self.initial_room))
+
+    def take(self, stream, count):
+        """So much of that is used up."""
+        self.room[stream] = self.room.get(stream, self.initial_room) - count
+        self.room[0] -= count
+
+    def upload(self, stream, part, most):
+        """Sends a body in such parts, as far as its windows let it and until it is answered; how much that was."""
+        self.acknowledge()
+        sent = 0
+        while sent < most and stream not in self.heads and not self.closed:
+            if self.room_of(stream) >= len(part):
+                self.send(data(stream, part))
+                sent += len(part)
+                self.take(stream, len(part))
+            else:
+                self._take(self.socket.recv(SLICE_BYTES))
+        return sent
 
     def status(self, stream):
         """The status of the answer; `None` if the stream is reset before it, or the connection gone."""

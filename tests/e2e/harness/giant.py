@@ -19,7 +19,7 @@ DEPTH = 5_000_000
 LINE_BYTES = 100_000_000
 EVENTS = 1_000_000
 # So much of nothing that compressing it leaves a thousandth.
-BOMB_BYTES = 300_000_000
+BOMB_BYTES = 100_000_000
 WORDS = 20
 
 
