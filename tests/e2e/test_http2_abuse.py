@@ -36,7 +36,13 @@ BODY = json.dumps(chat("box/echo")).encode()
 
 @pytest.fixture(scope="module")
 def edge(start_in, tmp_path_factory, provider):
-    return start_in(tmp_path_factory.mktemp("abuse"), provider=provider, listen="h2c = true", sections=LIMITS)
+    edge = start_in(tmp_path_factory.mktemp("abuse"), provider=provider, listen="h2c = true", sections=LIMITS)
+    yield edge
+    # Over all that it went through: every call has its record, and one.
+    until(lambda: edge.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
+    records = edge.await_records(int(edge.metric("tokenroute_calls_total")))
+    assert len({record["call"] for record in records}) == len(records)
+    assert edge.metric("tokenroute_panics_total") == 0
 
 
 @pytest.fixture
@@ -64,10 +70,10 @@ def bearer(gateway):
     return "authorization", f"Bearer {gateway.key}"
 
 
-def ask(connection, gateway, stream, model="box/echo", whole=True, **more):
+def ask(connection, gateway, number, model="box/echo", **more):
     """The frames of a call."""
     body = json.dumps(chat(model, **more)).encode()
-    return connection.open(stream, connection.head(bearer(gateway))), data(stream, body if whole else body[:-1], whole)
+    return connection.open(number, connection.head(bearer(gateway))), data(number, body, True)
 
 
 class Watched:
@@ -81,21 +87,23 @@ class Watched:
         self.steady = calls.Warm(lambda: (self.gateway.address, request), 25, connections=4)
         until(lambda: len(self.steady.calls) >= 3, "the bystander is served")
         self.before = len(self.steady.calls)
-        self.cost = Cost(self.gateway.process.pid)
+        self.cost, self.began = Cost(self.gateway.process.pid), time.monotonic()
         return self
 
     def __exit__(self, failed, *_):
         # Until after the attack, so that what it leaves behind is seen as well.
         time.sleep(0.2)
         self.seconds, self.grown = self.cost.cpu_seconds(), self.cost.grown_bytes()
+        self.lasted = time.monotonic() - self.began
         self.served = self.steady.stop()
         if not failed:
             assert all(one.status == 200 and one.complete for one in self.served), [one.error for one in self.served]
 
     def check(self, frames_sent, mebibytes=16, strangers=0):
-        """The bounds: in CPU time a frame of the attack costs at most a hundredth of a call, and memory does not grow."""
+        """The bounds: in CPU time a frame of the attack costs at most a hundredth of a call, beside what the bystander's calls
+        and the edge's own housekeeping take; memory does not grow; providers hear nothing."""
         assert self.grown <= mebibytes * MEBIBYTE
-        most = self.call_seconds * (frames_sent / 100 + 10 + 3 * (len(self.served) - self.before)) + 0.1
+        most = self.call_seconds * (frames_sent / 100 + 10 + 3 * (len(self.served) - self.before)) + 0.1 + self.lasted / 20
         assert self.seconds <= most, (self.seconds, most)
         seen = [one for one in self.gateway.provider.observed() if "tag-bystander" not in one["model"]]
         assert len(seen) == strangers, seen[:3]
@@ -274,7 +282,7 @@ HEADS = {
     "upgrade": (request(("upgrade", "websocket")), RESET),
     "te-gzip": (request(("te", "gzip")), RESET),
     "websocket": (request(method="CONNECT", protocol="websocket"), RESET),
-    "connect": ([(":method", "CONNECT"), (":authority", "gateway:443")], 405),
+    "connect": ([(":method", "CONNECT"), (":authority", "gateway:443")], 400),
     "trace": (request(method="TRACE"), 405),
     "lower-case-method": (request(method="get"), 405),
     "method-with-space": (request(method="G ET"), FAREWELL),
@@ -422,6 +430,7 @@ def test_more_streams_than_allowed(gateway, call_seconds):
         # Those that are held open without a body end as well, and make room.
         connection.until(lambda: all(stream in connection.heads for stream in streams[:STREAMS_MAX]))
         assert {connection.status(stream) for stream in streams[:STREAMS_MAX]} == {408}
+        connection.until(lambda: all(connection.reset_code(stream) == NO_ERROR for stream in streams[:STREAMS_MAX]))
         connection.send(*ask(connection, gateway, streams[-1] + 2))
         assert connection.status(streams[-1] + 2) == 200
     attack.check(1_000, strangers=1)
@@ -448,19 +457,18 @@ def test_a_connection_is_left_after_its_requests(start, provider):
     gateway = start(listen="h2c = true", sections="[limits]\nrequests_per_connection_max = 5")
     with Frames(gateway.address) as connection:
         connection.send(*ask(connection, gateway, 1, "box/sse-50x10ms", stream=True))
-        for stream in range(3, 17, 2):
-            connection.send(*ask(connection, gateway, stream))
-            if connection.goaway:
-                break
-            assert connection.status(stream) == 200
-        connection.until(lambda: connection.goaway and connection.ended(1))
-        assert connection.goaway.error_code == NO_ERROR and connection.ended(1)
+        for number in (3, 5, 7, 9):
+            connection.send(*ask(connection, gateway, number))
+            assert connection.status(number) == 200
+        connection.until(lambda: connection.goaway)
+        # One that was on its way when the farewell came is served all the same.
+        connection.send(*ask(connection, gateway, 11))
+        assert connection.status(11) == 200
         # The other side's ping asks whether all has arrived that was on its way.
         connection.answer_pings()
-        connection.await_close()
-    assert connection.goaway.error_code == NO_ERROR
-    outcomes = collections.Counter(record["outcome"] for record in gateway.records())
-    assert set(outcomes) == {"answered"} and outcomes["answered"] >= 5
+        assert connection.await_end(1) == "END_STREAM"
+        assert connection.await_close() == NO_ERROR
+    assert {record["outcome"] for record in gateway.await_records(6)} == {"answered"}
 
 
 def test_floods_over_tls(start, folder):
@@ -476,11 +484,3 @@ def test_floods_over_tls(start, folder):
     with Frames(gateway.address, certificate=certificate) as connection:
         connection.send(*ask(connection, gateway, 1))
         assert connection.status(1) == 200
-
-
-def test_every_call_that_was_admitted_has_its_record(gateway):
-    """Last, over all that came before."""
-    until(lambda: gateway.metric("tokenroute_calls_in_flight") == 0, "no call is in flight")
-    seen = gateway.records()
-    assert len({record["call"] for record in seen}) == len(seen)
-    assert gateway.metric("tokenroute_panics_total") == 0

@@ -59,11 +59,21 @@ def wire(*frames):
     return b"".join(one if isinstance(one, bytes) else one.serialize() for one in frames)
 
 
+def connect(address, receive_bytes=None):
+    """A socket; what it takes unread can be bounded, as far as the machine lets it."""
+    one = socket.socket()
+    one.settimeout(TIMEOUT_SECONDS)
+    if receive_bytes:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    one.connect(address)
+    return one
+
+
 class Frames:
     """One connection. What has come is in `came`; `goaway` is the other side's farewell, and `closed` whether it hung up."""
 
-    def __init__(self, address, *, settled=None, certificate=None, greet=True):
-        self.socket = socket.create_connection(address, timeout=TIMEOUT_SECONDS)
+    def __init__(self, address, *, settled=None, certificate=None, greet=True, receive_bytes=None):
+        self.socket = connect(address, receive_bytes)
         if certificate:
             context = ssl.create_default_context(cafile=certificate)
             context.set_alpn_protocols(["h2"])
@@ -75,6 +85,8 @@ class Frames:
         self.came, self.heads, self.bodies = [], {}, collections.Counter()
         self.goaway, self.closed, self.pings = None, False, []
         self.sent = 0
+        # What the other side takes of bodies, by stream; 0 is the connection.
+        self.room, self.initial_room = {0: 65_535}, 65_535
         if greet:
             self.send(PREFACE, settled or settings(), window(0, 1 << 30))
 
@@ -168,6 +180,10 @@ class Frames:
             self.heads.setdefault(frame.stream_id, dict(self.decoder.decode(frame.data)))
         elif isinstance(frame, DataFrame):
             self.bodies[frame.stream_id] += len(frame.data)
+        elif isinstance(frame, SettingsFrame):
+            self.initial_room = frame.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, self.initial_room)
+        elif isinstance(frame, WindowUpdateFrame):
+            self.room[frame.stream_id] = self.room.get(frame.stream_id, self.initial_room) + frame.window_increment
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
             self.pings.append(frame.opaque_data)
         if not isinstance(frame, PingFrame | WindowUpdateFrame):
@@ -197,6 +213,33 @@ class Frames:
         """Reads until the other side hangs up; the code of its farewell, if it said one."""
         self.until(lambda: False, seconds)
         return self.goaway and self.goaway.error_code
+
+    def until_or_time(self, condition, seconds):
+        """The same, but nothing fails when time is up."""
+        with contextlib.suppress(TimeoutError):
+            self.until(condition, seconds)
+
+    def room_of(self, stream):
+        """How much of a body the other side takes now."""
+        return min(self.room[0], self.room.setdefault(stream, self.initial_room))
+
+    def take(self, stream, count):
+        """So much of that is used up."""
+        self.room[stream] = self.room.get(stream, self.initial_room) - count
+        self.room[0] -= count
+
+    def upload(self, stream, part, most):
+        """Sends a body in such parts, as far as its windows let it and until it is answered; how much that was."""
+        self.acknowledge()
+        sent = 0
+        while sent < most and stream not in self.heads and not self.closed:
+            if self.room_of(stream) >= len(part):
+                self.send(data(stream, part))
+                sent += len(part)
+                self.take(stream, len(part))
+            else:
+                self._take(self.socket.recv(SLICE_BYTES))
+        return sent
 
     def status(self, stream):
         """The status of the answer; `None` if the stream is reset before it, or the connection gone."""
@@ -244,6 +287,17 @@ class Cost:
 
     def grown_bytes(self):
         return self._rss() - self.rss
+
+    def watch_peak(self):
+        """From now on the largest size is kept."""
+        with open(f"/proc/{self.pid}/clear_refs", "w") as file:
+            file.write("5")
+
+    def peak_bytes(self):
+        """How much larger than at first it has been since `watch_peak`."""
+        with open(f"/proc/{self.pid}/status") as file:
+            peak = next(line for line in file if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024 - self.rss
 
     def files_more(self):
         return self._files() - self.files

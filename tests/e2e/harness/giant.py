@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
 import threading
 import zlib
 
@@ -18,7 +19,7 @@ DEPTH = 5_000_000
 LINE_BYTES = 100_000_000
 EVENTS = 1_000_000
 # So much of nothing that compressing it leaves a thousandth.
-BOMB_BYTES = 300_000_000
+BOMB_BYTES = 100_000_000
 WORDS = 20
 
 
@@ -47,11 +48,11 @@ def repeated(unit, count):
     yield unit * (count % each)
 
 
-def around(middle, before=words, after=end):
+def around(middle, before=None, after=None):
     """A good stream with something in it."""
-    yield before()
+    yield words() if before is None else before
     yield from middle
-    yield after()
+    yield end() if after is None else after
 
 
 def document(content):
@@ -68,6 +69,13 @@ def deep_document():
     yield from repeated(b"[", DEPTH)
     yield from repeated(b"]", DEPTH)
     yield after
+
+
+def long_document():
+    before, after = document("word")
+    yield before + b'"'
+    yield from repeated(b"x", LINE_BYTES)
+    yield b'"' + after
 
 
 def deep_event():
@@ -98,28 +106,21 @@ def flood():
         yield part
 
 
-def split_text():
-    """Characters of four bytes, cut at every place by the framing: a byte a chunk."""
-    for byte in chunk("\N{GRINNING FACE}\N{WHITE SMILING FACE}é").decode().encode().decode("unicode_escape").encode():
-        yield bytes([byte])
-
-
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
 ANSWERS = {
     "flood": (EVENT_STREAM, "", flood),
     "line": (EVENT_STREAM, "", lambda: around(long_line())),
-    "line-without-end": (EVENT_STREAM, "", lambda: around(repeated(b"x", LINE_BYTES), after=bytes)),
+    "line-without-end": (EVENT_STREAM, "", lambda: around(repeated(b"x", LINE_BYTES), after=b"")),
     "deep-event": (EVENT_STREAM, "", lambda: around(deep_event())),
     "empty-events": (EVENT_STREAM, "", lambda: around(repeated(b"data:\n\n", EVENTS))),
-    "empty-events-first": (EVENT_STREAM, "", lambda: around(repeated(b"data:\n\n", EVENTS), before=bytes,
-                                                            after=lambda: words() + end())),
+    "empty-events-first": (EVENT_STREAM, "", lambda: around(repeated(b"data:\n\n", EVENTS), before=b"", after=words() + end())),
     "comments": (EVENT_STREAM, "", lambda: around(repeated(b": on it\r\n\r\n", EVENTS))),
     "blank-lines": (EVENT_STREAM, "", lambda: around(repeated(b"\n", EVENTS))),
     "data-lines": (EVENT_STREAM, "", lambda: around(repeated(b"data: x\n", EVENTS))),
     "bomb": (EVENT_STREAM, "content-encoding: gzip\r\n", lambda: compressed(around(repeated(b" ", BOMB_BYTES)))),
     "bomb-json": (JSON, "content-encoding: gzip\r\n", lambda: compressed(repeated(b" ", BOMB_BYTES))),
     "deep": (JSON, "", deep_document),
-    "long": (JSON, "", lambda: around(repeated(b"x", LINE_BYTES), *(lambda half=half: half for half in document("word")))),
+    "long": (JSON, "", long_document),
 }
 
 
@@ -139,7 +140,10 @@ class Giant:
     def __init__(self):
         self.port, self.served = ports.free(), []
         self.loop = asyncio.new_event_loop()
-        self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        listener = socket.create_server(("127.0.0.1", self.port))
+        # What is on its way and unread is the machine's, and little of it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PART_BYTES)
+        self.loop.run_until_complete(asyncio.start_server(self._serve, sock=listener))
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
