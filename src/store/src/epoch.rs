@@ -181,7 +181,6 @@ impl Leader {
                     return Err(Stop::Deposed);
                 }
                 reign.check_memory().await?;
-                reign.post(Reading::Left(LEFT_IDLE)).await?;
                 reign.credit().await?;
                 if std::mem::take(told) {
                     tracing::info!("events are posted again");
@@ -189,6 +188,7 @@ impl Leader {
             }
             if now >= sweep {
                 sweep = now + SWEEP_EVERY;
+                reign.post(Reading::Left(LEFT_IDLE)).await?;
                 reign.sweep().await?;
                 reign.check_policy().await?;
             }
@@ -234,7 +234,7 @@ impl Reign<'_> {
 
     /// Fails if Redis is not the one that the epoch was declared for, or remembers another.
     async fn check_memory(&self) -> Result<(), Stop> {
-        let life = self.server.life(COMMAND_WAIT).await?;
+        let life = self.server.glance(COMMAND_WAIT).await?;
         if life.is_some_and(|life| life.epoch == self.epoch) {
             Ok(())
         } else {

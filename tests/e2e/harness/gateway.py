@@ -36,7 +36,7 @@ state_dir = "{state}"
 
 [listen]
 address = "127.0.0.1:{port}"
-threads = 2
+threads = {threads}
 {listen}
 
 [admin]
@@ -71,7 +71,7 @@ class Gateway:
         self.state = state or folder / "state"
         self.port, self.admin_port = ports.free(), ports.free()
         self.address = ("127.0.0.1", self.port)
-        self.parts = {"listen": "", "sections": "", "routes": ""} | parts
+        self.parts = {"listen": "", "sections": "", "routes": "", "threads": 2} | parts
         self.environment = {}
         self.key = None
         (folder / "credential").write_text(CREDENTIAL + "\n")

@@ -6,17 +6,16 @@ use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora_core::apps::ServerApp;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
 use pingora_runtime::{Runtime, RuntimeBuilder};
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::connections::Connections;
+use tokenroute_proxy::frame;
 use tokenroute_proxy::gateway::Gateway;
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokio::sync::watch;
@@ -123,25 +122,21 @@ impl Frame {
     }
 }
 
-/// The gateway in Pingora's application.
-fn edge_app(
-    plan: &Plan,
-    gateway: Gateway,
-    lifecycle: &Lifecycle,
-) -> Connections<impl ServerApp + Send + Sync + use<>> {
-    let conf = Arc::new(ServerConf { threads: plan.listen.threads, ..ServerConf::default() });
-    let mut proxy = http_proxy(&conf, gateway);
-    let mut options = HttpServerOptions::default();
-    options.h2c = plan.listen.h2c;
-    options.keepalive_request_limit = Some(plan.sizes.requests_per_connection_max);
-    options.h2_idle_timeout = Some(plan.limits.keepalive);
-    proxy.server_options = Some(options);
-    let mut h2 = default_h2_options();
-    h2.initial_window_size(H2_STREAM_WINDOW)
+/// The gateway and its connections.
+fn edge_app(plan: &Plan, gateway: Gateway, lifecycle: &Lifecycle) -> Connections<frame::Frame> {
+    let mut http2 = default_h2_options();
+    http2
+        .initial_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
         .max_concurrent_streams(H2_STREAMS_MAX);
-    proxy.h2_options = Some(h2);
-    Connections::new(proxy, plan.sizes.connections_max, lifecycle.clone())
+    let settings = frame::Settings {
+        h2c: plan.listen.h2c,
+        requests_max: plan.sizes.requests_per_connection_max,
+        http2,
+        http2_idle: plan.limits.keepalive,
+    };
+    let app = frame::Frame::new(gateway, settings);
+    Connections::new(app, plan.sizes.connections_max, lifecycle.clone())
 }
 
 /// The operators' pages on a copy of `socket`, until `stop`.

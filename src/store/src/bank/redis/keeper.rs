@@ -8,7 +8,7 @@ use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::script::checked_in;
 use super::server::{Life, Server};
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const WATCH_CLOSELY: Duration = Duration::from_millis(100);
 /// How often the edge says in SQL that it lives; it counts as gone after [`crate::epoch::GONE_AFTER`].
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How often Redis is asked for the oldest event that waits to be posted.
+const LAG_EVERY: Duration = Duration::from_secs(2);
 /// Seconds that it is remembered which edges have told everything.
 const CHECKED_SECONDS: u64 = 600;
 /// Where recalls are published, as the asking node and the account.
@@ -71,15 +73,18 @@ impl RedisBank {
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
+        let (mut settled, mut lag_looked): (Option<Life>, Option<Instant>) = (None, None);
         loop {
-            let Ok(life) = server.life(COMMAND_WAIT).await else { return };
-            let Ok(lag) = server.posting_lag(COMMAND_WAIT).await else { return };
-            self.note_lag(lag);
+            let Ok(life) = look(server, settled.take()).await else { return };
+            if self.look_for_lag(server, &mut lag_looked).await.is_err() {
+                return;
+            }
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
             if let Some(life) = life.filter(|life| life.epoch >= declared) {
                 if !life.recovering {
                     wait = PING_EVERY;
+                    settled = Some(life.clone());
                 }
                 if self.check_in(server, &life).await.is_err() {
                     return;
@@ -97,6 +102,19 @@ impl RedisBank {
                 () = sleep(wait) => {}
             }
         }
+    }
+
+    /// Looks how far SQL is behind, when it is time to.
+    async fn look_for_lag(
+        &self,
+        server: &Server,
+        looked: &mut Option<Instant>,
+    ) -> Result<(), RedisFailure> {
+        if looked.is_none_or(|looked| looked.elapsed() >= LAG_EVERY) {
+            *looked = Some(Instant::now());
+            self.note_lag(server.posting_lag(COMMAND_WAIT).await?);
+        }
+        Ok(())
     }
 
     fn note_lag(&self, lag: Duration) {
@@ -183,6 +201,16 @@ impl RedisBank {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// What the memory says of its epoch. As long as it is the settled one, one shard is asked and not all.
+async fn look(server: &Server, settled: Option<Life>) -> Result<Option<Life>, RedisFailure> {
+    if let Some(life) = settled
+        && server.glance(COMMAND_WAIT).await?.as_ref() == Some(&life)
+    {
+        return Ok(Some(life));
+    }
+    server.life(COMMAND_WAIT).await
 }
 
 /// Whose account another edge recalls; nothing if it was ourselves.

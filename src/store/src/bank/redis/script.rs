@@ -104,6 +104,11 @@ impl Shard {
         (0..SHARDS).map(Self)
     }
 
+    /// One after the other, for ever.
+    pub(crate) fn in_turn(turn: usize) -> Self {
+        Self(u8::try_from(turn % usize::from(SHARDS)).unwrap_or_default())
+    }
+
     pub(crate) fn of_account(account: AccountId) -> Self {
         Self::of(&account.to_string())
     }
