@@ -93,3 +93,8 @@ def test_a_file_that_vouches_for_nobody_is_refused(folder, provider, stores):
         edge = edge_with(folder, provider, None, redis, authorities)
         ran = edge.command("keys", "list")
         assert ran.returncode == 1 and "redis.ca_file" in ran.stderr, ran.stderr
+
+
+def test_authorities_without_tls_are_refused(folder, provider, redis, certificate):
+    ran = edge_with(folder, provider, None, redis, certificate[0]).command("keys", "list")
+    assert ran.returncode == 1 and "redis.ca_file" in ran.stderr and "rediss://" in ran.stderr, ran.stderr

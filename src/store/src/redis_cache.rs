@@ -104,9 +104,14 @@ impl RedisCache {
     /// The same for `rediss://`, where the server has to show a certificate for its name, of one of these
     /// authorities: PEM, or `None` for those that the system trusts.
     pub fn trusting(address: &str, authorities: Option<Vec<u8>>) -> Result<Self, BadAddress> {
-        let trust = TlsCertificates { client_tls: None, root_cert: authorities };
-        let client =
-            Client::build_with_tls(address, trust).map_err(|_may_quote_a_password| BadAddress)?;
+        let client = match authorities {
+            None => Client::open(address),
+            authorities @ Some(_) => {
+                let trust = TlsCertificates { client_tls: None, root_cert: authorities };
+                Client::build_with_tls(address, trust)
+            }
+        };
+        let client = client.map_err(|_may_quote_a_password| BadAddress)?;
         Ok(Self(Arc::new(Inner { client, link: Mutex::default(), broken: Notify::new() })))
     }
 

@@ -164,10 +164,10 @@ fn redis(
 ) -> (Option<SecretString>, Option<Vec<u8>>) {
     let authorities = authorities(checker, "redis", typed).map(|(_, pem)| pem);
     let Some((path, url)) = address_of(checker, "redis", typed) else { return (None, None) };
-    if let Err(why) = RedisCache::trusting(url.expose_secret(), authorities.clone()) {
-        checker.problem(path, format!("is {why}"));
-    } else if authorities.is_some() && !url.expose_secret().starts_with("rediss://") {
+    if authorities.is_some() && !url.expose_secret().starts_with("rediss://") {
         checker.problem("redis.ca_file", "needs an address with TLS: write rediss://");
+    } else if let Err(why) = RedisCache::trusting(url.expose_secret(), authorities.clone()) {
+        checker.problem(path, format!("is {why}"));
     }
     (Some(url), authorities)
 }
