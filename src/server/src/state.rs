@@ -131,7 +131,7 @@ mod tests {
     fn plan(folder: &TempDir) -> StatePlan {
         let dir = folder.path().join("a/b");
         let (redis_url, database) = Default::default();
-        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url, database }
+        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url, database, names: None }
     }
 
     fn refusal(plan: &StatePlan) -> String {

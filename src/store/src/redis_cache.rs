@@ -42,6 +42,8 @@ const VALUE_BYTES_MAX: i64 = 1024;
 const PIPELINE_MAX: usize = 1024;
 /// Tombstones written in one exchange.
 const TOMBSTONES_MAX: usize = 256;
+/// Deletes a key that does not hold a value.
+const DROP: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then redis.call('DEL', KEYS[1]) end";
 /// Characters kept of the reason for a failure.
 const REASON_CHARS_MAX: usize = 64;
 
@@ -115,6 +117,20 @@ impl RedisCache {
         tombstone(&mut both, hash);
         both.cmd("PUBLISH").arg(REVOKED).arg(value::hex(hash)).ignore();
         run(&both, connection, COMMAND_WAIT).await.inspect_err(|_failure| self.cut(number))
+    }
+
+    /// Drops what is cached for these hashes, within two seconds a batch or not at all, and no tombstone. An edge that
+    /// begins now must not find what a key could do before the database was told of a change.
+    pub async fn drop_cached(&self, hashes: &[KeyHash]) -> Result<(), RedisFailure> {
+        for some in hashes.chunks(TOMBSTONES_MAX) {
+            let mut all = redis::pipe();
+            for hash in some {
+                let drop = all.cmd("EVAL").arg(DROP).arg(1).arg(name(hash));
+                drop.arg(value::tombstone(hash)).ignore();
+            }
+            run(&all, self.dial().await?, COMMAND_WAIT).await?;
+        }
+        Ok(())
     }
 
     /// What is cached for that hash, if Redis says so within `budget`.

@@ -54,12 +54,16 @@ const SQLITE: &Migrations = &[
     (1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql")),
     (2, "house cost", include_str!("../migrations/sqlite/0002_house_cost.sql")),
     (3, "money", include_str!("../migrations/sqlite/0003_money.sql")),
+    (4, "closed findings", include_str!("../migrations/sqlite/0004_closed_findings.sql")),
 ];
-const POSTGRES: &Migrations = &[(
-    3,
-    "keys, records and money",
-    include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
-)];
+const POSTGRES: &Migrations = &[
+    (
+        3,
+        "keys, records and money",
+        include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
+    ),
+    (4, "closed findings", include_str!("../migrations/postgres/0004_closed_findings.sql")),
+];
 
 /// One database, with its schema up to date. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ pepper_file = "{pepper}"
 
 [money]
 lease_seconds = {lease}
+{money}
 
 # Money is what is tested, not rates.
 [tiers.default]
@@ -52,7 +53,7 @@ class Edge(Gateway):
         sections = SECTIONS.format(
             database=f'[database]\nurl = "{database}"' if database else "",
             redis=f'[redis]\nurl = "{redis.url}"' if redis else "",
-            pepper=self.pepper, lease=self.lease,
+            pepper=self.pepper, lease=self.lease, money=parts.pop("money", ""),
         ) + parts.pop("sections", "")
         super().__init__(folder, provider, name=name, sections=sections, **parts)
         self.books = audit.Books(database or self.state / "tokenroute.db")

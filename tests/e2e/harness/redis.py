@@ -14,8 +14,10 @@ class Monitor:
     """Counts the commands that clients send, by name, until it is stopped. What scripts do inside is no round trip and
     is not counted, though INFO's own statistics would."""
 
-    def __init__(self, port):
+    def __init__(self, port, keep=False):
         self.counts = collections.Counter()
+        # All that was said, if it is kept.
+        self.kept = [] if keep else None
         self.connection = socket.create_connection(("127.0.0.1", port), timeout=5)
         self.connection.sendall(b"*1\r\n$7\r\nMONITOR\r\n")
         self.file = self.connection.makefile("rb")
@@ -27,6 +29,8 @@ class Monitor:
         # +1339518083.107412 [0 127.0.0.1:60866] "keys" "*"
         with contextlib.suppress(OSError, ValueError):
             for line in self.file:
+                if self.kept is not None:
+                    self.kept.append(line)
                 where, _, rest = line.partition(b"] ")
                 if not where.endswith(b" lua"):
                     self.counts[rest.split(b'"')[1].decode().lower()] += 1
@@ -67,8 +71,13 @@ class Redis:
         except OSError:
             return b""
 
-    def monitor(self):
-        return Monitor(self.port)
+    def monitor(self, keep=False):
+        return Monitor(self.port, keep)
+
+    def snapshot(self):
+        """All keys and values, as a file has them that is not compressed."""
+        assert self.ask("CONFIG", "SET", "rdbcompression", "no") == b"+OK" and self.ask("SAVE") == b"+OK"
+        return (self.folder / "dump.rdb").read_bytes()
 
     def freeze(self):
         """Connections stay open and nothing is answered."""

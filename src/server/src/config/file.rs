@@ -33,6 +33,8 @@ pub(crate) struct File {
     pub limits: Limits,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// Where providers may be.
+    pub egress: Egress,
     /// How routes that say nothing try their targets.
     pub routing: Routing,
     /// How a node goes down.
@@ -101,6 +103,15 @@ pub(crate) struct Address {
     pub url: Option<SecretString>,
 }
 
+/// `[egress]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Egress {
+    /// Networks, as `10.0.0.0/8`.
+    pub allow_private: Option<Vec<String>>,
+}
+
 /// `[money]`
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -108,6 +119,8 @@ pub(crate) struct Address {
 pub(crate) struct Money {
     /// How long money is lent to an edge that is not heard of.
     pub lease_seconds: Option<Seconds>,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max_seconds: Option<Seconds>,
     /// The cap on answers where neither the request nor the catalogue names one.
     pub output_tokens_default: Option<i64>,
     /// The least that an answer is capped at for want of money.
@@ -141,6 +154,9 @@ pub(crate) struct Limits {
     pub calls_max: Option<i64>,
     pub records_max: Option<i64>,
     pub connections_max: Option<i64>,
+    pub connections_per_source_max: Option<i64>,
+    pub memory_bytes_max: Option<i64>,
+    pub lag_seconds_max: Option<Seconds>,
     pub requests_per_connection_max: Option<i64>,
     pub first_byte_seconds: Option<Seconds>,
     pub head_total_seconds: Option<Seconds>,

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Prices;
+use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub log: Log,
     /// Whether the demo provider runs; if so, one of `providers` has [`Base::Demo`].
     pub demo: bool,
+    /// Where the names of providers may lead.
+    pub egress: Egress,
     /// Who answers calls. A `catalog::ProviderIndex` is a place in this list.
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
@@ -61,6 +64,17 @@ pub(crate) struct StatePlan {
     pub redis_url: Option<SecretString>,
     /// Where keys, records and the ledger are.
     pub database: DatabasePlan,
+    /// What keys and accounts may name; `None` where no file says.
+    pub names: Option<Names>,
+}
+
+/// What of a configuration keys and accounts may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Tiers, in order.
+    pub tiers: Vec<String>,
+    /// Providers, in order: those that the environment of a node can bring up among them.
+    pub providers: Vec<String>,
 }
 
 /// Which database is the truth.
@@ -87,6 +101,8 @@ impl DatabasePlan {
 pub(crate) struct MoneyPlan {
     /// How long money is lent to an edge that is not heard of.
     pub lease: Duration,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max: Duration,
     /// What a call is bounded by.
     pub settings: MoneySettings,
     /// Whether calls that an earlier run did not live to settle are settled from its journal.
@@ -126,12 +142,19 @@ pub(crate) struct Tls {
 
 /// Bounds that the node's queues and listeners are made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "what they bound is a maximum, like in the file")]
 pub(crate) struct Sizes {
     /// Slots of the outbox: records that are not yet in the database.
     pub records_max: usize,
     /// Most client connections at once.
     pub connections_max: usize,
+    /// Most of them from one source; 0: no bound.
+    pub connections_per_source_max: usize,
+    /// The limit on memory; `None`: what the process runs under.
+    pub memory_bytes_max: Option<u64>,
+    /// Whether `limits.buffered_bytes_max` was typed; else it is no more than a share of the memory.
+    pub buffered_bytes_typed: bool,
+    /// New calls are to find the threads at most so late; zero: however late.
+    pub lag_max: Duration,
     /// A connection is closed after so many requests.
     pub requests_per_connection_max: u32,
 }
@@ -163,15 +186,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Importance of a log line. Finer ones are not in the program: they could show secrets.
+/// Importance of a log line. Finer ones are not in a release: they could show secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     /// What does not work.
     Error,
     /// What somebody should look at.
     Warn,
-    /// Everything.
+    /// Everything that may be written.
     Info,
+    /// Every line of ours that is in the program: for tests, which search what was logged.
+    #[cfg(debug_assertions)]
+    Trace,
 }
 
 /// A provider.
@@ -220,7 +246,18 @@ pub(crate) struct ModelPlan {
     pub image_tokens_max: Option<u64>,
 }
 
+/// Bodies may take this part of the memory, unless a file says how much.
+const BUFFERED_PART: u64 = 4;
+
 impl Plan {
+    /// Keeps what was not typed within the memory that there is.
+    pub(crate) fn fit(&mut self, memory_bytes: u64) {
+        if !self.sizes.buffered_bytes_typed {
+            let part = memory_bytes / BUFFERED_PART;
+            self.limits.buffered_bytes_max = self.limits.buffered_bytes_max.min(part);
+        }
+    }
+
     /// What a snapshot is made of, given the port of the demo provider.
     pub(crate) fn settings(&self, generation: u64, demo_port: u16) -> Settings {
         let providers = self.providers.iter().map(|provider| provider.settings(demo_port));
@@ -245,10 +282,20 @@ impl Plan {
             ("redis", redis(self) != redis(other)),
             ("database", self.state.database.url() != other.state.database.url()),
             ("money.lease_seconds", self.money.lease != other.money.lease),
+            (
+                "money.posting_lag_max_seconds",
+                self.money.posting_lag_max != other.money.posting_lag_max,
+            ),
             ("listen", self.listen != other.listen),
             ("admin", (self.admin, &self.admin_hosts) != (other.admin, &other.admin_hosts)),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
+            (
+                "limits.connections_per_source_max",
+                ours.connections_per_source_max != theirs.connections_per_source_max,
+            ),
+            ("limits.memory_bytes_max", ours.memory_bytes_max != theirs.memory_bytes_max),
+            ("limits.lag_seconds_max", ours.lag_max != theirs.lag_max),
             (
                 "limits.requests_per_connection_max",
                 ours.requests_per_connection_max != theirs.requests_per_connection_max,

@@ -1,5 +1,6 @@
 //! Checks the sections that are about the node itself: state, addresses, shutdown, logs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,23 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_store::RedisCache;
 
 use super::check::{Checker, bounds};
-use super::plan::{DatabasePlan, Listen, Log, LogFormat, LogLevel, Shutdown, StatePlan, Tls};
-use super::{credential, file, read};
+use super::plan::{
+    DatabasePlan, Listen, Log, LogFormat, LogLevel, Names, Shutdown, StatePlan, Tls,
+};
+use super::providers::DEMO;
+use super::{credential, file, preset, read};
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const THREADS_MAX: u64 = 1024;
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-const LOG_LEVELS: [(&str, LogLevel); 3] =
-    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info)];
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    #[cfg(debug_assertions)]
+    ("trace", LogLevel::Trace),
+];
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the node's state is.
@@ -33,7 +42,22 @@ pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
         None => dir.join("pepper"),
     };
     let redis_url = redis_url(checker, &file.redis);
-    StatePlan { dir, pepper_file, redis_url, database: database(checker, &file.database) }
+    let (database, names) = (database(checker, &file.database), Some(names(file)));
+    StatePlan { dir, pepper_file, redis_url, database, names }
+}
+
+/// What keys and accounts may name.
+fn names(file: &file::File) -> Names {
+    let from_environment = file.providers_from_environment.unwrap_or(file.providers.is_empty());
+    let presets = preset::names().filter(|_| from_environment).map(str::to_owned);
+    let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
+    let demo = demo.then(|| DEMO.to_owned());
+    let providers = file.providers.keys().cloned().chain(presets).chain(demo);
+    let providers: BTreeSet<String> = providers.collect();
+    Names {
+        tiers: file.tiers.keys().cloned().collect(),
+        providers: providers.into_iter().collect(),
+    }
 }
 
 /// The folder of state: as typed, or the usual place.
@@ -229,6 +253,6 @@ pub(super) fn log(checker: &mut Checker<'_>, typed: &file::Log) -> Log {
     let level = typed.level.as_deref();
     Log {
         format: checker.word("log.format", format, &LOG_FORMATS, LogFormat::Text),
-        level: checker.word("log.level", level, &LOG_LEVELS, LogLevel::Info),
+        level: checker.word("log.level", level, LOG_LEVELS, LogLevel::Info),
     }
 }

@@ -94,6 +94,7 @@ fn tiers_and_money_are_as_typed() {
     let usual = plan("").unwrap();
     assert!(usual.tiers.is_empty() && matches!(usual.state.database, DatabasePlan::Sqlite));
     assert_eq!(usual.money.lease, Duration::from_mins(1));
+    assert_eq!(usual.money.posting_lag_max, Duration::from_mins(15));
     let plan = plan(&format!(
         "[tiers.default]
         requests_per_second = 7

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
@@ -19,6 +19,8 @@ use crate::redis_cache::{COMMAND_WAIT, PING_EVERY, RedisFailure};
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often Redis is asked for its epoch while there is none, or memory is being recovered.
 const WATCH_CLOSELY: Duration = Duration::from_millis(100);
+/// Looks at how far posting is behind, in the time that it may be.
+const LAG_LOOKS: u32 = 60;
 /// How often the edge says in SQL that it lives; it counts as gone after [`crate::epoch::GONE_AFTER`].
 const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// Seconds that it is remembered which edges have told everything.
@@ -71,13 +73,21 @@ impl RedisBank {
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
+        let mut settled: Option<Life> = None;
+        let mut look_back = Instant::now();
         loop {
-            let Ok(life) = server.life(COMMAND_WAIT).await else { return };
+            let Ok(life) = look(server, settled.take()).await else { return };
+            if Instant::now() >= look_back {
+                let Ok(lag) = server.posting_lag(COMMAND_WAIT).await else { return };
+                self.note_lag(lag);
+                look_back = Instant::now() + self.lag_pause();
+            }
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
             if let Some(life) = life.filter(|life| life.epoch >= declared) {
                 if !life.recovering {
                     wait = PING_EVERY;
+                    settled = Some(life.clone());
                 }
                 if self.check_in(server, &life).await.is_err() {
                     return;
@@ -94,6 +104,25 @@ impl RedisBank {
                 () = self.0.broken.notified() => return,
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    /// How long to wait before the streams are looked at again: often enough for the age that is allowed.
+    fn lag_pause(&self) -> Duration {
+        if self.is_behind() { PING_EVERY } else { self.0.options.posting_lag_max / LAG_LOOKS }
+    }
+
+    fn note_lag(&self, lag: Duration) {
+        let was_behind = self.is_behind();
+        let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.0.posting_lag.store(micros, Ordering::Relaxed);
+        match (was_behind, self.is_behind()) {
+            (false, true) => tracing::error!(
+                seconds = lag.as_secs(),
+                "events wait too long to be posted: paid calls are refused"
+            ),
+            (true, false) => tracing::info!("events are posted again: paid calls go on"),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -167,6 +196,16 @@ impl RedisBank {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// What the memory says of its epoch. As long as it is the settled one, one shard is asked and not all.
+async fn look(server: &Server, settled: Option<Life>) -> Result<Option<Life>, RedisFailure> {
+    if let Some(life) = settled
+        && server.glance(COMMAND_WAIT).await?.as_ref() == Some(&life)
+    {
+        return Ok(Some(life));
+    }
+    server.life(COMMAND_WAIT).await
 }
 
 /// Whose account another edge recalls; nothing if it was ourselves.

@@ -104,6 +104,11 @@ impl Shard {
         (0..SHARDS).map(Self)
     }
 
+    /// One after the other, for ever.
+    pub(crate) fn in_turn(turn: usize) -> Self {
+        Self(u8::try_from(turn % usize::from(SHARDS)).unwrap_or_default())
+    }
+
     pub(crate) fn of_account(account: AccountId) -> Self {
         Self::of(&account.to_string())
     }
@@ -163,6 +168,11 @@ pub(crate) fn pool(account: AccountId) -> String {
 /// The calls that an account's pool has settled, with the time of their posting.
 pub(crate) fn seen(account: AccountId) -> String {
     Shard::of_account(account).key(&format!("seen:{account}"))
+}
+
+/// The amounts of an account's withdrawals, by their names.
+pub(crate) fn withdrawn(account: AccountId) -> String {
+    Shard::of_account(account).key(&format!("withdrawn:{account}"))
 }
 
 /// What is counted under one ceiling.

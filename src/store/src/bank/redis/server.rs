@@ -1,13 +1,15 @@
 //! One connection to Redis, tied to the server's run and to one life of its memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokenroute_domain::time::Timestamp;
 
-use super::script::{Digests, Run, Shard, list, text};
+use super::script::{Digests, Run, Shard, list, number, text};
 use crate::redis_cache::{CONNECT_WAIT, RedisCache, RedisFailure, in_time, refusal};
 
 /// What a shard's epoch key says.
@@ -49,6 +51,8 @@ pub(crate) struct Server {
     digests: Digests,
     /// Which run of the server it leads to.
     pub(crate) run_id: String,
+    /// The shard that is asked next whether it remembers.
+    turn: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Server {
@@ -71,7 +75,7 @@ impl Server {
         }
         let run_id = field(about, "run_id").ok_or_else(garbled)?.to_owned();
         let digests = Digests::loaded(scripts).ok_or_else(garbled)?;
-        Ok(Self { connection, digests, run_id })
+        Ok(Self { connection, digests, run_id, turn: Arc::default() })
     }
 
     /// Runs scripts in one round trip, or in two if the server has forgotten them. The answers are those
@@ -143,6 +147,16 @@ impl Server {
         Ok(answers.iter().map(Life::read).collect())
     }
 
+    /// The epoch by what one shard says, another one each time, if it belongs to this run of the server. One
+    /// that was emptied or started anew shows in any of them, and each script looks at its own.
+    pub(crate) async fn glance(&self, budget: Duration) -> Result<Option<Life>, RedisFailure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut command = redis::cmd("HGETALL");
+        command.arg(Shard::in_turn(turn).epoch());
+        let answer: Value = self.ask(&command, budget).await?;
+        Ok(Life::read(&answer).filter(|life| life.run_id == self.run_id))
+    }
+
     /// The epoch that every shard agrees on, if it belongs to this run of the server.
     pub(crate) async fn life(&self, budget: Duration) -> Result<Option<Life>, RedisFailure> {
         let lives = self.lives(budget).await?;
@@ -154,6 +168,36 @@ impl Server {
         // The shards were not asked in one instant.
         life.recovering = lives.iter().flatten().any(|one| one.recovering);
         Ok(Some(life))
+    }
+
+    /// What the server is told to forget when its memory is full; `None` if nothing, as it must be.
+    pub(crate) async fn eviction(&self, budget: Duration) -> Result<Option<String>, RedisFailure> {
+        let memory: Value = self.ask(redis::cmd("INFO").arg("memory"), budget).await?;
+        let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
+        Ok(policy.map(str::to_owned))
+    }
+
+    /// How long the oldest event has been waiting to be posted, by the server's own clock.
+    pub(crate) async fn posting_lag(&self, budget: Duration) -> Result<Duration, RedisFailure> {
+        let mut pipeline = redis::pipe();
+        for shard in Shard::all() {
+            pipeline.cmd("XRANGE").arg(shard.events()).arg("-").arg("+").arg("COUNT").arg(1);
+        }
+        pipeline.cmd("TIME");
+        let answers: Vec<Value> = self.pipe(&pipeline, budget).await?;
+        let Some((time, firsts)) = answers.split_last() else { return Err(garbled()) };
+        let [seconds, micros] = list(time).unwrap_or_default() else { return Err(garbled()) };
+        let whole = number(seconds).and_then(|seconds| seconds.checked_mul(1_000));
+        let now =
+            whole.zip(number(micros)).and_then(|(whole, part)| whole.checked_add(part / 1_000));
+        let now = now.and_then(|now| u64::try_from(now).ok()).ok_or_else(garbled)?;
+        // An event is named by when it came, in milliseconds.
+        let came = |first: &Value| -> Option<u64> {
+            let entry = list(list(first)?.first()?)?.first()?;
+            text(entry)?.split_once('-')?.0.parse().ok()
+        };
+        let oldest = firsts.iter().filter_map(came).min();
+        Ok(Duration::from_millis(oldest.map_or(0, |oldest| now.saturating_sub(oldest))))
     }
 
     pub(crate) async fn pipe<T: redis::FromRedisValue>(
