@@ -4,6 +4,7 @@ and the books are right afterwards."""
 import collections
 import contextlib
 import itertools
+import json
 import os
 import sqlite3
 import subprocess
@@ -262,6 +263,11 @@ def test_an_edge_that_never_comes_back_leaves_no_money_behind(fleet, truth, post
     until(lambda: nodes.edges[1].ask(body, key=key).status == 200, "the money is back", scaled(LEASE_SECONDS) + 12)
     found = "SELECT kind FROM findings"
     until(lambda: "abandoned" in {row["kind"] for row in nodes.books.rows(found)}, "it is a finding", 15)
+    open_now = lambda: nodes.control.metric("tokenroute_findings_open", kind="abandoned")
+    until(lambda: open_now() == 1, "it is counted")
+    (line,) = map(json.loads, books.run(nodes.control, "findings", "list", "--json").splitlines())
+    books.run(nodes.control, "findings", "close", line["id"], "--note", "the machine is scrap")
+    until(lambda: open_now() == 0, "it is seen to")
 
 
 @contextlib.contextmanager
@@ -313,6 +319,34 @@ def test_a_full_disk_refuses_paid_calls_and_heals_by_itself(fleet, truth, folder
         left = CREDIT * books.NANO_USD
         until(lambda: books.balance(nodes.books, "payer") == left - int(nodes.books.value(charged)), "all is posted")
         edge.stop()
+
+
+@pytest.mark.timeout(180)
+def test_paid_calls_stop_when_nothing_is_posted_for_too_long(fleet, truth, postgres, durable_redis):
+    """Nobody posts: what has been charged is in Redis alone. It stops, and begins again by itself."""
+    box, path = truth
+    lag = "posting_lag_max_seconds = 3"
+    nodes = fleet(provider=box, postgres=postgres, redis=durable_redis, models=MODELS, money=lag)
+    ((key, _),) = keys = open_keys(nodes, count=1)
+    free, _ = nodes.first.create_key("free")
+    warm_up(nodes, keys)
+    nodes.control.kill()
+    stopped_at = time.monotonic()
+    calls = 1
+    while (answer := nodes.first.ask(chat(f"box/{MODEL}"), key=key)).status == 200:
+        calls += 1
+        time.sleep(0.05)
+    assert time.monotonic() - stopped_at > 3 - 1 and calls > 10
+    assert answer.status == 503 and books.reason(answer) == "funds_unavailable", answer.body
+    assert int(answer.header("retry-after")) >= 1
+    assert nodes.first.metric("tokenroute_posting_lag_seconds") > 3
+    assert nodes.first.ask(chat(f"box/{MODEL}"), key=free).status == 200, "who does not pay is served"
+    nodes.control.start()
+    until(lambda: nodes.first.ask(chat(f"box/{MODEL}"), key=key).status == 200, "it goes on", BACK_SECONDS)
+    payer = books.account_id(nodes.books, "payer")
+    until(lambda: nodes.books.value(f"SELECT count(*) FROM records WHERE account = '{payer}' AND charge > 0") >= calls,
+          "all is posted")
+    assert not books.reconcile(nodes.control)
 
 
 def test_sqlite_is_locked(fleet, truth):

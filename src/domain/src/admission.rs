@@ -44,8 +44,20 @@ pub enum Refusal {
     HeadTooLarge,
     /// The request's target is longer than allowed.
     TargetTooLong,
-    /// The request is framed or addressed ambiguously.
+    /// The body is framed in a way that cannot be read.
     BadRequest,
+    /// A line of the head is not as it should be.
+    HeadMalformed,
+    /// Where the body ends can be read in more than one way.
+    FramingAmbiguous,
+    /// Not exactly one host is named, or one that is none.
+    HostInvalid,
+    /// The path can be read in more than one way.
+    TargetInvalid,
+    /// The head stopped arriving.
+    HeadTimeout,
+    /// Something is expected that nobody gives.
+    ExpectationFailed,
     /// No such path.
     PathNotFound,
     /// The path has no such method.
@@ -68,7 +80,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 33] = [
         Self::KeyMissing,
         Self::KeyUnknown,
         Self::KeyExpired,
@@ -87,6 +99,12 @@ impl Refusal {
         Self::HeadTooLarge,
         Self::TargetTooLong,
         Self::BadRequest,
+        Self::HeadMalformed,
+        Self::FramingAmbiguous,
+        Self::HostInvalid,
+        Self::TargetInvalid,
+        Self::HeadTimeout,
+        Self::ExpectationFailed,
         Self::PathNotFound,
         Self::MethodNotAllowed,
         Self::Overloaded,

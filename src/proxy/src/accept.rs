@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use tokenroute_domain::admission::{Refusal, check_key};
 use tokenroute_domain::key::{Pepper, RawKey, SharedKey};
 use tokenroute_domain::record::Endpoint;
 use tokenroute_domain::time::Timestamp;
+use tokenroute_wire::head::{self, Flaw, Target};
 
 use crate::keys::{Keys, Unavailable};
+use crate::patience::Tried;
 use crate::reply::Fault;
 use crate::request::{Buffered, Request};
 use crate::snapshot::Limits;
@@ -36,28 +39,107 @@ impl Asked {
     }
 }
 
+/// Holds the head against one strict reading of it, then its method and path against the table of
+/// endpoints. What comes out is the only thing that later decisions are made on. A connection that
+/// brought what can be read in two ways is not used again.
+pub(crate) fn endpoint(session: &mut ServerSession, limits: &Limits) -> Result<Asked, Refusal> {
+    check_size(session.req_header(), limits)?;
+    let asked = match session.as_http1() {
+        // What the parser has kept, not what it has made of it.
+        Some(http1) => head::read(&http1.get_headers_raw_bytes())
+            .map_err(refusal)
+            .and_then(|head| route(head.method, head.target)),
+        None => http2(session.req_header()),
+    };
+    if asked.as_ref().is_err_and(|refusal| is_odd(*refusal)) {
+        session.set_keepalive(None);
+    }
+    asked
+}
+
+/// Whether somebody may read the head in another way.
+const fn is_odd(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::HeadMalformed
+            | Refusal::FramingAmbiguous
+            | Refusal::HostInvalid
+            | Refusal::TargetInvalid
+    )
+}
+
+/// The same of a head in HTTP/2, whose framing is the protocol's own.
+fn http2(head: &RequestHeader) -> Result<Asked, Refusal> {
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = head.headers.get(HOST).map(http::HeaderValue::as_bytes);
+    head::read_host(authority.or(host).unwrap_or_default()).map_err(refusal)?;
+    route(head.method.as_str(), head::read_target(head.raw_path()).map_err(refusal)?)
+}
+
 /// Matches the raw path against the table of endpoints. Anything else is refused, never guessed at.
-pub(crate) fn endpoint(head: &RequestHeader, limits: &Limits) -> Result<Asked, Refusal> {
-    check_size(head, limits)?;
-    let path = head.uri.path();
-    let post = |endpoint| match head.method {
-        Method::POST => Ok(Asked::Answer(endpoint)),
+fn route(method: &str, target: Target<'_>) -> Result<Asked, Refusal> {
+    let post = |endpoint| match method {
+        "POST" => Ok(Asked::Answer(endpoint)),
         _ => Err(Refusal::MethodNotAllowed),
     };
-    let get = |asked| match head.method {
-        Method::GET => Ok(asked),
+    let get = |asked| match method {
+        "GET" => Ok(asked),
         _ => Err(Refusal::MethodNotAllowed),
     };
-    match path {
+    match target.path {
         "/v1/chat/completions" => post(Endpoint::ChatCompletions),
         "/v1/completions" => post(Endpoint::Completions),
         "/v1/embeddings" => post(Endpoint::Embeddings),
         "/v1/models" => get(Asked::Models),
-        _ => match path.strip_prefix("/v1/models/") {
-            Some(rest) => get(Asked::Model(model_name(rest)?)),
+        // Names of models have slashes, and clients encode them.
+        _ => match target.decode_after("/v1/models/") {
+            Some(name) => get(Asked::Model(name.map_err(refusal)?)),
+            None if target.slash_encoded => Err(Refusal::TargetInvalid),
             None => Err(Refusal::PathNotFound),
         },
     }
+}
+
+fn refusal(flaw: Flaw) -> Refusal {
+    match flaw {
+        Flaw::Line => Refusal::HeadMalformed,
+        Flaw::Framing => Refusal::FramingAmbiguous,
+        Flaw::Host => Refusal::HostInvalid,
+        Flaw::Target => Refusal::TargetInvalid,
+    }
+}
+
+/// Why a head would be refused for the bytes that it is made of.
+pub(crate) fn flaw(raw: &[u8]) -> Option<Refusal> {
+    head::read(raw).err().map(refusal)
+}
+
+/// Why a head that could not be read is refused; `None` if there is nobody left to be told.
+pub(crate) fn unreadable(error: &Error, tried: Option<Tried>) -> Option<Refusal> {
+    match tried {
+        Some(Tried::Late) => return Some(Refusal::HeadTimeout),
+        Some(Tried::Long) => return Some(Refusal::HeadTooLarge),
+        None => {}
+    }
+    if *error.etype() != ErrorType::InvalidHTTPHeader {
+        return None;
+    }
+    let parser = error.root_cause().downcast_ref::<httparse::Error>();
+    if parser == Some(&httparse::Error::TooManyHeaders) {
+        return Some(Refusal::HeadTooLarge);
+    }
+    // Pingora refuses some heads for what they say. It has a sentence for each, and no word.
+    let said = error.context.as_ref().map(pingora_core::ImmutStr::as_str).unwrap_or_default();
+    let about = |words: &[&str]| parser.is_none() && words.iter().any(|word| said.contains(word));
+    Some(if about(&["Content-Length", "Transfer-Encoding"]) {
+        Refusal::FramingAmbiguous
+    } else if about(&["Host"]) {
+        Refusal::HostInvalid
+    } else if about(&["target", "authority"]) {
+        Refusal::TargetInvalid
+    } else {
+        Refusal::HeadMalformed
+    })
 }
 
 fn check_size(head: &RequestHeader, limits: &Limits) -> Result<(), Refusal> {
@@ -72,28 +154,6 @@ fn check_size(head: &RequestHeader, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::HeadTooLarge);
     }
     Ok(())
-}
-
-/// The rest of a models path as a model's name: raw, or percent-encoded (RFC 3986, section 2.1).
-fn model_name(rest: &str) -> Result<String, Refusal> {
-    if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(Refusal::BadRequest);
-    }
-    let mut name = Vec::with_capacity(rest.len());
-    let mut bytes = rest.bytes();
-    while let Some(byte) = bytes.next() {
-        let decoded = match byte {
-            b'%' => hex_pair(bytes.next(), bytes.next()).ok_or(Refusal::BadRequest)?,
-            other => other,
-        };
-        name.push(decoded);
-    }
-    String::from_utf8(name).map_err(|_| Refusal::BadRequest)
-}
-
-fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
-    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-    u8::try_from(digit(high)?.checked_mul(16)?.checked_add(digit(low)?)?).ok()
 }
 
 /// The caller's key: form and checksum offline, then the cache, then whoever keeps keys.
@@ -147,8 +207,14 @@ pub(crate) async fn request(
     if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|n| n > limits.body_bytes_max) {
         return refuse(Refusal::BodyTooLarge);
     }
-    if head.headers.contains_key(EXPECT) {
+    if let Some(expected) = head.headers.get(EXPECT) {
+        if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return refuse(Refusal::ExpectationFailed);
+        }
+        // Pingora takes an answer before the end of the body for the connection's last.
+        let kept = session.get_keepalive();
         session.write_continue_response().await.map_err(|_| Fault::ClientGone)?;
+        session.set_keepalive(kept);
     }
     let mut request = Request::new(limits, buffered);
     request.read_head(session).await?;
@@ -156,19 +222,23 @@ pub(crate) async fn request(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
 
-    fn limits() -> Limits {
+    pub(crate) fn limits() -> Limits {
         Limits {
             body_bytes_max: 1 << 20,
             stream_after_bytes: 1 << 10,
             replay_bytes_max: 1 << 20,
             buffered_bytes_max: 1 << 30,
+            first_byte: Duration::from_secs(1),
+            head_total: Duration::from_secs(1),
             body_idle: Duration::from_secs(1),
             body_total: Duration::from_secs(1),
+            body_grace: Duration::from_secs(1),
+            body_bytes_per_second_min: 1,
             write_stall: Duration::from_secs(1),
             calls_max: 8,
             head_bytes_max: 1 << 16,
@@ -178,9 +248,10 @@ mod tests {
         }
     }
 
-    fn asked(method: &str, path: &str) -> Result<Asked, Refusal> {
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        endpoint(&RequestHeader::build(method, path.as_bytes(), None).unwrap(), &limits())
+    fn asked(method: &str, target: &str) -> Result<Asked, Refusal> {
+        head::read_target(target.as_bytes())
+            .map_err(refusal)
+            .and_then(|target| route(method, target))
     }
 
     #[test]
@@ -190,7 +261,7 @@ mod tests {
             Ok(Asked::Answer(Endpoint::ChatCompletions))
         );
         assert_eq!(asked("GET", "/v1/models"), Ok(Asked::Models));
-        for path in ["/", "/v1", "/v1/", "//v1/models", "/V1/models", "/v1/chat/completions/"] {
+        for path in ["/", "/v1", "/v1/", "/V1/models", "/v1/chat/completions/", "/v1/%6dodels"] {
             assert_eq!(asked("GET", path), Err(Refusal::PathNotFound), "{path}");
         }
         for method in ["GET", "PUT", "TRACE", "OPTIONS", "post"] {
@@ -207,19 +278,21 @@ mod tests {
         for path in
             ["/v1/models/", "/v1/models/../x", "/v1/models/a//b", "/v1/models/%2", "/v1/models/%ff"]
         {
-            assert_eq!(asked("GET", path), Err(Refusal::BadRequest), "{path}");
+            assert_eq!(asked("GET", path), Err(Refusal::TargetInvalid), "{path}");
         }
+        assert_eq!(asked("GET", "/v1%2Fmodels"), Err(Refusal::TargetInvalid), "of no model");
     }
 
     #[test]
     fn long_heads_are_refused() {
         let long = format!("/v1/models/{}", "x".repeat(limits().target_bytes_max));
-        assert_eq!(asked("GET", &long), Err(Refusal::TargetTooLong));
-        let mut head = RequestHeader::build(Method::GET, b"/v1/models", None).unwrap();
+        let head = RequestHeader::build("GET", long.as_bytes(), None).unwrap();
+        assert_eq!(check_size(&head, &limits()), Err(Refusal::TargetTooLong));
+        let mut head = RequestHeader::build("GET", b"/v1/models", None).unwrap();
         for number in 0..=limits().fields_max {
             head.append_header(format!("x-{number}"), "y").unwrap();
         }
-        assert_eq!(endpoint(&head, &limits()), Err(Refusal::HeadTooLarge));
+        assert_eq!(check_size(&head, &limits()), Err(Refusal::HeadTooLarge));
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub trait Bank: Send + Sync + fmt::Debug + 'static {
 
     /// How long a loan lasts without being renewed.
     fn lease(&self) -> Duration;
+
+    /// How long what it has taken has been waiting to be in SQL for good, at most.
+    fn posting_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether that is too long for anything more to be spent.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The journal cannot be written: the disk is full, or broken.

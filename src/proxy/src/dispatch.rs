@@ -71,7 +71,7 @@ impl<'a> Attempts<'a> {
         session: &mut ServerSession,
         call: &mut Call,
         request: &mut Request,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Box<Answer>, Fault> {
         let key = self.affinity(request);
         let mut fault = None;
         for _ in 0..STEPS_MAX {
@@ -154,7 +154,7 @@ impl<'a> Attempts<'a> {
         call: &mut Call,
         request: &mut Request,
         (ask, ticket): (Ask, Ticket),
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Box<Answer>, Fault> {
         let since = Instant::now();
         let (place, why) = (ask.place, ask.why);
         // Rare ways have their room on the heap, so that the others need not move it about.
@@ -195,7 +195,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Leaves a line for each target that was tried at the same time.
-    fn note_all(&mut self, call: &mut Call, opened: Vec<Opened>) -> Result<Answer, Fault> {
+    fn note_all(&mut self, call: &mut Call, opened: Vec<Opened>) -> Result<Box<Answer>, Fault> {
         let mut result = Err(Fault::Unavailable(None));
         for Opened { place, why, took, end } in opened {
             let micros = micros(took);
@@ -203,7 +203,7 @@ impl<'a> Attempts<'a> {
                 End::Spoke(mut answer) => {
                     let status = Some(answer.head.status.as_u16());
                     answer.part.attempt = self.note(call, (place, why), ("ok", status, micros));
-                    result = Ok(*answer);
+                    result = Ok(answer);
                 }
                 End::Missed(fault) => {
                     let status = fault.status();

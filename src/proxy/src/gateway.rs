@@ -1,17 +1,13 @@
-//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; Pingora's `ProxyHttp`
-//! frames it with keep-alive, HTTP/2, draining and TLS.
+//! The gateway on Pingora. [`Gateway::serve`] tells the story of a call; `frame` leads to it, and
+//! Pingora gives it sessions, HTTP/2 and TLS.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use futures_util::FutureExt;
-use pingora_core::modules::http::HttpModules;
+use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
 use tokenroute_domain::load::Shed;
@@ -31,6 +27,7 @@ use crate::limits::Limiter;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::patience::Waits;
 use crate::relay;
 use crate::reply::{self, Fault};
 use crate::request::Buffered;
@@ -104,8 +101,7 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let mut ending = self.ledger.lifecycle.ending();
 
-        let asked =
-            accept::endpoint(session.req_header(), &snapshot.limits).map_err(Fault::Refused)?;
+        let asked = accept::endpoint(session, &snapshot.limits).map_err(Fault::Refused)?;
         call.endpoint = asked.endpoint();
         self.governor.look(call.endpoint).map_err(Fault::Shed)?;
         let headers = &session.req_header().headers;
@@ -147,7 +143,7 @@ impl Gateway {
     }
 
     /// Serves a call and answers for whatever went wrong. `Err` ends the connection.
-    async fn answer(&self, session: &mut ServerSession) -> Result<()> {
+    pub(crate) async fn answer(&self, session: &mut ServerSession) -> Result<()> {
         let mut call = Call::new(&self.ledger);
         prepare(session, &self.snapshot.load(), self.ledger.lifecycle.is_ready());
         let served = AssertUnwindSafe(self.serve(session, &mut call)).catch_unwind().await;
@@ -166,6 +162,38 @@ impl Gateway {
             fault = Fault::Refused(Refusal::Overloaded);
         }
         reply::fault(session, &mut call, fault).await
+    }
+
+    /// Answers a request that was not read, if there is somebody to be told why, and closes its connection.
+    pub(crate) async fn unreadable(&self, session: &mut ServerSession, why: Option<Refusal>) {
+        if let Some(refusal) = why {
+            let mut call = Call::new(&self.ledger);
+            // Without room for a record it is counted, and no worse off for it.
+            let _kept = call.reserve_unknown();
+            session.set_write_timeout(Some(self.snapshot.load().limits.write_stall));
+            // Whether the client reads it is its own affair.
+            let _written = reply::unreadable(session, &mut call, refusal).await;
+        }
+        session.shutdown().await;
+    }
+
+    /// Counts an HTTP/2 connection that was given up for its floods.
+    pub(crate) fn note_flood(&self) {
+        self.ledger.metrics.floods.inc();
+    }
+
+    /// How long a connection may take before it has said what it wants.
+    pub(crate) fn waits(&self) -> Waits {
+        let limits = &self.snapshot.load().limits;
+        Waits {
+            first: limits.first_byte,
+            head: limits.head_total,
+            head_bytes_max: limits.head_bytes_max.saturating_add(limits.target_bytes_max),
+        }
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.ledger.lifecycle
     }
 
     /// Tells the client to come back later. That leaves a count and no record: it must cost next to nothing.
@@ -214,38 +242,4 @@ async fn models(
     reply::answer(session, call, answer).await.map_err(|_| Fault::ClientGone)?;
     call.end(Outcome::Answered, None);
     Ok(())
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = ();
-
-    fn new_ctx(&self) {}
-
-    /// None of Pingora's modules: what they could do is done in the relay or not at all.
-    fn init_downstream_modules(&self, _: &mut HttpModules) {}
-
-    async fn request_filter(&self, session: &mut Session, (): &mut ()) -> Result<bool> {
-        self.answer(&mut session.downstream_session).await?;
-        Ok(true)
-    }
-
-    /// Never reached: every request is answered in `request_filter`.
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        Error::e_explain(ErrorType::InternalError, "no request is proxied by the frame")
-    }
-
-    /// The client has been answered already, or cannot be: nothing more is written.
-    async fn fail_to_proxy(&self, _: &mut Session, _: &Error, (): &mut ()) -> FailToProxy {
-        FailToProxy { error_code: 0, can_reuse_downstream: false }
-    }
-
-    /// The record says what there is to say, without a URL.
-    fn suppress_error_log(&self, _: &Session, (): &(), _: &Error) -> bool {
-        true
-    }
-
-    fn request_summary(&self, session: &Session, (): &()) -> String {
-        session.req_header().method.to_string()
-    }
 }

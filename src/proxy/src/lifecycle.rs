@@ -122,6 +122,11 @@ impl Lifecycle {
         wait(&mut self.0.close_idle.subscribe()).await;
     }
 
+    /// A receiver that tells when idle connections are to be closed.
+    pub(crate) fn closing(&self) -> Ending {
+        Ending(self.0.close_idle.subscribe())
+    }
+
     /// A receiver that tells when calls must end.
     pub(crate) fn ending(&self) -> Ending {
         Ending(self.0.end.subscribe())
@@ -148,12 +153,12 @@ impl Drop for Connected {
     }
 }
 
-/// Waits for the end of all calls.
+/// Waits for the end of all calls, or of all connections without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending(watch::Receiver<bool>);
 
 impl Ending {
-    /// Returns when calls must end; never before.
+    /// Returns when they must end; never before.
     pub(crate) async fn wait(&mut self) {
         wait(&mut self.0).await;
     }

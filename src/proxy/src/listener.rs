@@ -70,7 +70,8 @@ async fn connect<A: ServerApp + Send + Sync + 'static>(
     let stream: Stream = match tls {
         None => Box::new(socket),
         // Who fails has told why to nobody but itself, and an address is never logged.
-        Some(tls) => match timeout(HANDSHAKE, tls.tls_handshake(socket)).await {
+        // On the heap for its own time only: a connection does not hold its room.
+        Some(tls) => match Box::pin(timeout(HANDSHAKE, tls.tls_handshake(socket))).await {
             Ok(Ok(stream)) => Box::new(stream),
             Ok(Err(_)) | Err(_) => return,
         },

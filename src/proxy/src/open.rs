@@ -66,7 +66,7 @@ pub(crate) struct Resumption {
 /// What a target has begun to answer.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHeader,
-    pub(crate) leg: Leg,
+    pub(crate) leg: Box<Leg>,
     pub(crate) part: Part,
 }
 
@@ -182,7 +182,7 @@ async fn read(
     let deadlines = context.deadlines(provider);
     let head = read_head(&mut exchange, (request, &deadlines)).await.map_err(Fault::Failed)?;
     if let Some(failure) = failure_of(head.status.as_u16()) {
-        let rejection = exchange.rejection(&head, context.connector).await;
+        let rejection = Box::pin(exchange.rejection(&head, context.connector)).await;
         let failure = refine(failure, &rejection);
         return Err(Fault::Rejected(failure, Box::new(rejection)));
     }
@@ -209,7 +209,7 @@ async fn read(
         delivered_tokens,
         prompt_tokens,
     };
-    let mut leg = Leg::new(exchange, (form_of(&head), sent_at), deadlines);
+    let mut leg = Box::new(Leg::new(exchange, (form_of(&head), sent_at), deadlines));
     until_spoken(&mut leg, &mut part.meter).await.map_err(|failure| {
         // What the provider says of its failure is kept for the client, if no other target answers.
         let said = leg.take_error().filter(|_| failure == Failure::ErrorEvent);

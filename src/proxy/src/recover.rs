@@ -23,7 +23,7 @@ impl Attempts<'_> {
         session: &mut ServerSession,
         call: &mut Call,
         failure: Failure,
-    ) -> Result<Option<Answer>, Fault> {
+    ) -> Result<Option<Box<Answer>>, Fault> {
         // Another target would diverge from what the client has in the same way.
         if self.context.route.policy.on_break == OnBreak::Error || failure == Failure::Diverged {
             return Ok(None);
@@ -43,7 +43,7 @@ impl Attempts<'_> {
         call: &mut Call,
         (request, since): (&mut Request, Instant),
         resume: &meter::Resume,
-    ) -> Result<Option<Answer>, Fault> {
+    ) -> Result<Option<Box<Answer>>, Fault> {
         loop {
             let place = {
                 let walk = self.walk(call, request, (since.elapsed(), None));

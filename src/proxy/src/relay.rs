@@ -28,14 +28,16 @@ const PASSED: [HeaderName; 3] = [
     HeaderName::from_static("openai-processing-ms"),
 ];
 
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Relays an answer to its end, over as many targets as it takes.
 pub(crate) async fn run(
     session: &mut ServerSession,
     call: &mut Call,
-    answer: Answer,
+    answer: Box<Answer>,
     mut attempts: Attempts<'_>,
 ) -> Result<(), Fault> {
-    let Answer { head, mut leg, part } = answer;
+    let Answer { head, mut leg, part } = *answer;
     call.streamed = leg.is_stream();
     let head = client_head(session, call, &head).map_err(|_| Fault::Failed(Failure::Protocol))?;
     call.commit(part);
@@ -44,10 +46,10 @@ pub(crate) async fn run(
         let failure = match relay.pump(session, call, &mut leg, attempts.ending).await {
             Ok(()) => {
                 call.end(Outcome::Answered, None);
-                return release(leg, attempts.context.connector).await;
+                return Box::pin(release(*leg, attempts.context.connector)).await;
             }
             Err(Fault::Cut(failure)) => failure,
-            Err(Fault::ClientGone) => return leave(call, leg).await,
+            Err(Fault::ClientGone) => return Box::pin(leave(call, leg)).await,
             Err(fault) => return Err(fault),
         };
         call.broke(failure);
@@ -165,7 +167,7 @@ async fn close(call: &mut Call, leg: &mut Leg) {
 }
 
 /// The client has left: the rest is read for its usage where the provider bills it anyway.
-async fn leave(call: &mut Call, mut leg: Leg) -> Result<(), Fault> {
+async fn leave(call: &mut Call, mut leg: Box<Leg>) -> Result<(), Fault> {
     if leg.exchange.provider().on_disconnect == OnDisconnect::Drain
         && let Some(meter) = call.meter()
     {
@@ -215,7 +217,7 @@ fn client_head(
     }
     if call.streamed {
         // Keeps an nginx in front from collecting events.
-        head.insert_header("x-accel-buffering", HeaderValue::from_static("no"))?;
+        head.insert_header(ACCEL_BUFFERING, HeaderValue::from_static("no"))?;
     }
     Ok(head)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -298,18 +298,38 @@ pub(crate) async fn answer(
     if unread && !waits { linger(session).await } else { Ok(()) }
 }
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TARGET: HeaderName = HeaderName::from_static("x-tokenroute-target");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-tokenroute-attempts");
+
+/// Answers a request whose head could not be read; nothing may be asked of the session about it.
+pub(crate) async fn unreadable(
+    session: &mut ServerSession,
+    call: &mut Call,
+    refusal: Refusal,
+) -> Result<()> {
+    let words = words::of_refusal(refusal);
+    call.end(Outcome::Refused, Some(words.reason));
+    call.status = words.status;
+    let body = words.envelope().body();
+    let mut head = head(words.status, call)?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    session.write_error_response(head, body).await
+}
+
 /// The head that all answers begin with.
 pub(crate) fn head(status: u16, call: &Call) -> Result<ResponseHeader> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut head = ResponseHeader::build(status, Some(10))?;
-    head.insert_header("x-request-id", call.id.to_string())?;
+    let mut head = ResponseHeader::build_no_case(status, Some(10))?;
+    head.insert_header(REQUEST_ID, call.id.to_string())?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     limits::insert(&mut head, &call.levels)?;
     if let Some(target) = call.target() {
-        head.insert_header("x-tokenroute-target", &**target)?;
+        head.insert_header(TARGET, &**target)?;
     }
     if let Some(attempts) = attempts(call) {
-        head.insert_header("x-tokenroute-attempts", attempts)?;
+        head.insert_header(ATTEMPTS, attempts)?;
     }
     Ok(head)
 }

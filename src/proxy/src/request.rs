@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType};
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
 use tokenroute_wire::request::{Facts, Flag, Frames, Malformed, Name, Number, Options, Scanner};
@@ -116,15 +116,17 @@ impl Request {
     }
 
     async fn next_frame(&self, session: &mut ServerSession) -> Result<Option<Bytes>, Fault> {
-        if self.since.elapsed() > self.limits.body_total {
+        let wait = patience(&self.limits, self.frames.end(), self.since.elapsed());
+        if wait.is_zero() {
             return Err(Fault::Refused(Refusal::BodyTimeout));
         }
-        match timeout(self.limits.body_idle, session.read_request_body()).await {
+        match timeout(wait, session.read_request_body()).await {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => {
                 Err(Fault::Refused(Refusal::BodyTimeout))
             }
-            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+            Ok(Err(error)) if is_misframed(&error) => {
+                session.set_keepalive(None);
                 Err(Fault::Refused(Refusal::BadRequest))
             }
             Ok(Err(_)) => Err(Fault::ClientGone),
@@ -163,6 +165,24 @@ impl Request {
             self.frames.release_before(sent);
         }
     }
+}
+
+/// Whether a body that could not be read is no body, rather than cut off.
+fn is_misframed(error: &Error) -> bool {
+    let broken = error.root_cause().downcast_ref::<std::io::Error>();
+    broken.is_some_and(|broken| broken.kind() == std::io::ErrorKind::InvalidData)
+        || matches!(
+            error.etype(),
+            ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")
+        )
+}
+
+/// How long the next part of a body may take, so many bytes of which have come in so long.
+fn patience(limits: &Limits, bytes: u64, elapsed: Duration) -> Duration {
+    let earned = bytes.checked_div(limits.body_bytes_per_second_min);
+    let earned = earned.map_or(Duration::MAX, Duration::from_secs);
+    let end = limits.body_grace.saturating_add(earned).min(limits.body_total);
+    end.saturating_sub(elapsed).min(limits.body_idle)
 }
 
 /// Refuses values that providers would read in different ways.
@@ -228,6 +248,24 @@ mod tests {
         ] {
             assert_eq!(judge(unsound), Err(Refusal::InvalidValue), "{unsound}");
         }
+    }
+
+    #[test]
+    fn slow_bodies_have_the_time_that_they_earn() {
+        let limits = Limits {
+            body_idle: Duration::from_secs(30),
+            body_total: Duration::from_mins(5),
+            body_grace: Duration::from_secs(10),
+            body_bytes_per_second_min: 1_024,
+            ..crate::accept::tests::limits()
+        };
+        let after =
+            |bytes, seconds| patience(&limits, bytes, Duration::from_secs(seconds)).as_secs();
+        assert_eq!((after(0, 0), after(0, 9), after(1_023, 10)), (10, 1, 0));
+        assert_eq!((after(10_240, 15), after(10_240, 20)), (5, 0));
+        assert_eq!((after(1 << 30, 100), after(1 << 30, 290), after(1 << 30, 300)), (30, 10, 0));
+        let free = Limits { body_bytes_per_second_min: 0, ..limits };
+        assert_eq!(patience(&free, 0, Duration::from_mins(1)).as_secs(), 30);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
@@ -163,10 +164,18 @@ pub struct Limits {
     pub stream_after_bytes: u64,
     /// Longest body that is kept for another attempt.
     pub replay_bytes_max: u64,
+    /// Longest time for the first byte of a connection.
+    pub first_byte: Duration,
+    /// Longest time for a request's head, from its first byte to its last.
+    pub head_total: Duration,
     /// Longest pause between two parts of a request body.
     pub body_idle: Duration,
     /// Longest time for a whole request body.
     pub body_total: Duration,
+    /// How long a body may come as slowly as it likes.
+    pub body_grace: Duration,
+    /// Bytes a second that it has to come with after that, over all of its time; 0: it need not.
+    pub body_bytes_per_second_min: u64,
     /// Longest pause of a client that does not read its answer.
     pub write_stall: Duration,
     /// Bytes of all bodies together that may be held at once.
@@ -380,7 +389,7 @@ impl Provider {
     pub(crate) fn leaks_credential(&self, text: &[u8]) -> bool {
         self.credential.as_ref().is_some_and(|secret| {
             let secret = secret.expose_secret().as_bytes();
-            !secret.is_empty() && text.windows(secret.len()).any(|window| window == secret)
+            !secret.is_empty() && memmem::find(text, secret).is_some()
         })
     }
 }

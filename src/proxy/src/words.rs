@@ -170,7 +170,49 @@ const BAD_REQUEST: Words = Words {
     status: 400,
     kind: INVALID,
     reason: "bad_request",
-    message: "The request is framed or addressed ambiguously.",
+    message: "The request's body is framed in a way that cannot be read.",
+    param: None,
+};
+const HEAD_MALFORMED: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "head_malformed",
+    message: "A line of the request's head is not as HTTP wants it.",
+    param: None,
+};
+const FRAMING_AMBIGUOUS: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "framing_ambiguous",
+    message: "Send either one Content-Length, in digits, or Transfer-Encoding: chunked.",
+    param: None,
+};
+const HOST_INVALID: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "host_invalid",
+    message: "Send exactly one Host, a name or an address, with a port or without.",
+    param: None,
+};
+const TARGET_INVALID: Words = Words {
+    status: 400,
+    kind: INVALID,
+    reason: "target_invalid",
+    message: "The request's target must be one plain path: no dot segments, doubled or encoded slashes, backslashes, semicolons, spaces.",
+    param: None,
+};
+const HEAD_TIMEOUT: Words = Words {
+    status: 408,
+    kind: INVALID,
+    reason: "head_timeout",
+    message: "The request's head did not arrive in time.",
+    param: None,
+};
+const EXPECTATION_FAILED: Words = Words {
+    status: 417,
+    kind: INVALID,
+    reason: "expectation_failed",
+    message: "Nothing but 100-continue can be expected.",
     param: None,
 };
 const PATH_NOT_FOUND: Words = Words {
@@ -386,6 +428,12 @@ pub(crate) const fn of_refusal(refusal: Refusal) -> Words {
         Refusal::HeadTooLarge => HEAD_TOO_LARGE,
         Refusal::TargetTooLong => TARGET_TOO_LONG,
         Refusal::BadRequest => BAD_REQUEST,
+        Refusal::HeadMalformed => HEAD_MALFORMED,
+        Refusal::FramingAmbiguous => FRAMING_AMBIGUOUS,
+        Refusal::HostInvalid => HOST_INVALID,
+        Refusal::TargetInvalid => TARGET_INVALID,
+        Refusal::HeadTimeout => HEAD_TIMEOUT,
+        Refusal::ExpectationFailed => EXPECTATION_FAILED,
         Refusal::PathNotFound => PATH_NOT_FOUND,
         Refusal::MethodNotAllowed => METHOD_NOT_ALLOWED,
         Refusal::Overloaded => OVERLOADED,

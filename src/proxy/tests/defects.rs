@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
 use tokenroute_domain::journal::{Ended, Intent, Mark};
@@ -22,6 +22,7 @@ use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_proxy::bank::{Bank, Banked, Journal, Later, Unavailable as Away, Unwritable};
 use tokenroute_proxy::books::Books;
+use tokenroute_proxy::frame::{self, Frame};
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::governor::Governor;
 use tokenroute_proxy::keys::{Find, Keys};
@@ -105,6 +106,10 @@ fn limits() -> Limits {
         stream_after_bytes: 1 << 20,
         replay_bytes_max: 1 << 20,
         buffered_bytes_max: 1 << 30,
+        first_byte: short,
+        head_total: short,
+        body_grace: short,
+        body_bytes_per_second_min: 0,
         body_idle: short,
         body_total: short,
         write_stall: short,
@@ -146,7 +151,13 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Ended>) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut server = Server::new_with_opt_and_conf(None, ServerConf::default());
     server.bootstrap();
-    let mut edge = Service::new("edge".into(), http_proxy(&server.configuration, gateway));
+    let settings = frame::Settings {
+        h2c: false,
+        requests_max: 1_000,
+        http2: default_h2_options(),
+        http2_idle: Duration::from_mins(1),
+    };
+    let mut edge = Service::new("edge".into(), Frame::new(gateway, settings));
     edge.add_tcp(&address.to_string());
     server.add_service(edge);
     std::thread::spawn(move || server.run(RunArgs::default()));

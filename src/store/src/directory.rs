@@ -4,6 +4,7 @@
 //! broken. Only a store that was read can say that a key is unknown; while none can be read, a key that
 //! was confirmed within [`DirectoryOptions::stale`] still works, and any other is [`Unavailable`].
 
+mod changes;
 mod circuit;
 pub(crate) mod counts;
 mod flights;

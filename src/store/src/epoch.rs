@@ -15,17 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenroute_domain::id::NodeId;
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::Error;
-use crate::RedisCache;
 use crate::bank::books::{Books, Lead};
 use crate::bank::redis::opening::Shut;
 use crate::bank::redis::server::Server;
 use crate::posting::{Reading, Worker, WorkerFailure};
 use crate::redis_cache::{COMMAND_WAIT, RedisFailure};
+use crate::sql::findings::EVICTION;
+use crate::{Error, Finding, RedisCache};
 
 pub use audit::audit;
 
@@ -102,6 +103,8 @@ struct Reign<'a> {
     epoch: u64,
     /// Since when memory is being recovered, if it is.
     recovering: Option<Instant>,
+    /// What Redis was last seen to be told to forget, if it is told so.
+    eviction: Option<String>,
 }
 
 impl Leader {
@@ -163,7 +166,8 @@ impl Leader {
         let server = Server::open(&self.redis).await?;
         let worker = Worker::new(server.clone(), Arc::clone(&self.books), self.node).await?;
         let (books, clock) = (&*self.books, self.clock);
-        let mut reign = Reign { server, worker, books, clock, epoch: 0, recovering: None };
+        let (epoch, recovering, eviction) = (0, None, None);
+        let mut reign = Reign { server, worker, books, clock, epoch, recovering, eviction };
         reign.ascend().await?;
         let start = Instant::now();
         let (mut watch, mut sweep, mut audit) = (start, start, start + AUDIT_EVERY);
@@ -186,6 +190,7 @@ impl Leader {
                 sweep = now + SWEEP_EVERY;
                 reign.post(Reading::Left(LEFT_IDLE)).await?;
                 reign.sweep().await?;
+                reign.check_policy().await?;
             }
             if now >= audit {
                 audit = now + AUDIT_EVERY;
@@ -203,6 +208,27 @@ impl Reign<'_> {
     async fn post(&mut self, reading: Reading) -> Result<(), Stop> {
         let now = self.now();
         self.worker.work(reading, self.epoch, now).await?;
+        Ok(())
+    }
+
+    /// A full Redis that is told to make room forgets pools or events, one as bad as the other.
+    async fn check_policy(&mut self) -> Result<(), Stop> {
+        let (now, policy) = (self.now(), self.server.eviction(COMMAND_WAIT).await?);
+        if let Some(policy) = &policy {
+            let found = Finding {
+                kind: EVICTION.to_owned(),
+                subject: "redis".to_owned(),
+                detail: format!("maxmemory-policy is {policy}: set it to noeviction"),
+                amount: NanoUsd::ZERO,
+            };
+            self.books.find(&found, now).await?;
+            if self.eviction != Some(policy.clone()) {
+                tracing::error!(%policy, "Redis may forget money: set maxmemory-policy to noeviction");
+            }
+        } else {
+            self.books.found_no_more(EVICTION, now).await?;
+        }
+        self.eviction = policy;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod redis_cache;
 mod sql;
 mod target_hints;
 mod terms;
+pub mod vault;
 
 pub use bank::books::{Books, Later, Lead, Withdrawal};
 pub use bank::redis::{BankOptions, Banked, RedisBank, Withdrawn};
@@ -32,7 +33,7 @@ pub use redis_cache::{BadAddress, RedisCache, RedisFailure};
 pub use sql::Database;
 pub use sql::accounts::Account;
 pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
-pub use sql::findings::{Finding, StoredFinding};
+pub use sql::findings::{Finding, StoredFinding, finding_kinds};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
 pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;

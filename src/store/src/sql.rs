@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -54,12 +54,16 @@ const SQLITE: &Migrations = &[
     (1, "keys and records", include_str!("../migrations/sqlite/0001_keys_and_records.sql")),
     (2, "house cost", include_str!("../migrations/sqlite/0002_house_cost.sql")),
     (3, "money", include_str!("../migrations/sqlite/0003_money.sql")),
+    (4, "closed findings", include_str!("../migrations/sqlite/0004_closed_findings.sql")),
 ];
-const POSTGRES: &Migrations = &[(
-    3,
-    "keys, records and money",
-    include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
-)];
+const POSTGRES: &Migrations = &[
+    (
+        3,
+        "keys, records and money",
+        include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
+    ),
+    (4, "closed findings", include_str!("../migrations/postgres/0004_closed_findings.sql")),
+];
 
 /// One database, with its schema up to date. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -103,11 +107,10 @@ impl Database {
     }
 
     /// Connects to the PostgreSQL database at `url` (`postgres://…`) and migrates it if its schema is
-    /// older. Any number of processes may do so at the same time. A newer program's schema is refused.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(unreadable_address)?
-            .application_name("tokenroute");
+    /// older. Any number of processes may do so at the same time. A newer program's schema is refused. With
+    /// `ca_file`, PEM, the server has to show a certificate of theirs that is for its name.
+    pub async fn connect(url: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
+        let options = postgres_options(url, ca_file)?.application_name("tokenroute");
         let version = version_of(&options).await?;
         if version.present != Some(version.wanted) {
             migrate_shared(&options).await?;
@@ -180,6 +183,15 @@ impl Database {
             Kind::Postgres(pool) => On::PostgresPool(pool),
         }
     }
+}
+
+/// How the PostgreSQL database at `url` is connected to.
+fn postgres_options(url: &str, ca_file: Option<&Path>) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(unreadable_address)?;
+    Ok(match ca_file {
+        Some(file) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
+        None => options,
+    })
 }
 
 /// The library's words could repeat the address, and with it the password.

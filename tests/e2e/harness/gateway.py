@@ -11,7 +11,7 @@ import urllib.request
 
 import openai
 
-from harness import ports, programs, raw
+from harness import canaries, ports, programs, raw
 from harness.process import Process
 from harness.waiting import until
 
@@ -20,6 +20,8 @@ KEY = re.compile(r"sk-tr-[0-9A-Za-z]{49}")
 CREDENTIAL = "upstream-credential-canary-7b1d"
 # Prices in USD per million tokens: a whole number of nano-USD per token.
 INPUT_PRICE, OUTPUT_PRICE = 1, 4
+# Everything that the program can say: each gateway's log is searched when it stops.
+LOUDEST = '[log]\nlevel = "trace"'
 
 # Models with a price, by the provider's script. Any other script can be asked for, without one.
 PRICED = ("echo", "no-usage+words-50", "usage-huge+words-50")
@@ -36,7 +38,7 @@ state_dir = "{state}"
 
 [listen]
 address = "127.0.0.1:{port}"
-threads = 2
+threads = {threads}
 {listen}
 
 [admin]
@@ -80,10 +82,11 @@ class Gateway:
         self.state = state or folder / "state"
         self.port, self.admin_port = ports.free(), ports.free()
         self.address = ("127.0.0.1", self.port)
-        self.parts = {"listen": "", "sections": "", "routes": ""} | parts
-        self.environment = {}
-        self.key = None
-        (folder / "credential").write_text(CREDENTIAL + "\n")
+        self.parts = {"listen": "", "sections": "", "routes": "", "threads": 2} | parts
+        self.environment = {"RUST_LOG": "trace"}
+        self.key = self.first_key = None
+        self.credential = CREDENTIAL
+        (folder / "credential").write_text(self.credential + "\n")
         self.config = folder / "tokenroute.toml"
         self.write_config()
 
@@ -96,6 +99,8 @@ class Gateway:
         """Its configuration, with other parts than its own where some are named."""
         parts = self.parts | parts
         parts["sections"] = patient(parts["sections"])
+        if "[log]" not in parts["sections"]:
+            parts["sections"] += f"\n{LOUDEST}"
         return CONFIG.format(
             state=self.state, port=self.port, admin=self.admin_port, box=self.provider.base_url(),
             models="".join(MODEL.format(name, INPUT_PRICE, OUTPUT_PRICE) for name in PRICED),
@@ -115,11 +120,13 @@ class Gateway:
         self.process = Process(self.name, self.command_line(), self.folder, self.environment)
         self.process.await_ready(self.is_ready, f"{self.name} is ready")
         found = KEY.search(self.process.out())
-        self.key = self.key or (found and found[0])
+        self.first_key = found and found[0]
+        self.key = self.key or self.first_key
         return self
 
     def stop(self):
         self.process.stop()
+        canaries.search_log(self)
 
     def command(self, *words):
         """Runs `tokenrouted` with its configuration and returns the finished process."""

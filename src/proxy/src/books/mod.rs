@@ -168,10 +168,15 @@ impl Books {
         !self.0.away.load(Ordering::Acquire)
     }
 
+    /// How long what the bank has taken has been waiting to be in SQL for good, at most.
+    pub fn posting_lag(&self) -> Duration {
+        self.0.bank.posting_lag()
+    }
+
     /// Puts money aside for a call: at once where the loan covers it, else after asking the bank, and
     /// through it the other edges. `Denied::Money` and `Denied::Ceiling` are final.
     pub(crate) async fn hold(&self, key: &ApiKey, claim: &Claim) -> Result<Hold, Denied> {
-        if !self.0.journal.is_writable() {
+        if !self.0.journal.is_writable() || self.0.bank.is_behind() {
             return Err(Denied::Unavailable);
         }
         let book = self.0.book(key);

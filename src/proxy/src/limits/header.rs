@@ -3,20 +3,30 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use http::HeaderName;
 use pingora_http::ResponseHeader;
-use tokenroute_domain::limit::allowance::{Level, Levels};
+use tokenroute_domain::limit::allowance::Levels;
+
+/// The names of a limit, of what is left, and of when all of it is.
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// Adds what there is to say of our limits.
 pub(crate) fn insert(head: &mut ResponseHeader, levels: &Levels) -> pingora_core::Result<()> {
-    if let Some(Level { limit, remaining, reset }) = levels.requests {
-        head.insert_header("x-ratelimit-limit-requests", limit.to_string())?;
-        head.insert_header("x-ratelimit-remaining-requests", remaining.to_string())?;
-        head.insert_header("x-ratelimit-reset-requests", duration(reset))?;
-    }
-    if let Some(Level { limit, remaining, reset }) = levels.tokens {
-        head.insert_header("x-ratelimit-limit-tokens", limit.to_string())?;
-        head.insert_header("x-ratelimit-remaining-tokens", remaining.to_string())?;
-        head.insert_header("x-ratelimit-reset-tokens", duration(reset))?;
+    for ([limit, left, reset], level) in [(REQUESTS, levels.requests), (TOKENS, levels.tokens)] {
+        if let Some(level) = level {
+            head.insert_header(limit, level.limit)?;
+            head.insert_header(left, level.remaining)?;
+            head.insert_header(reset, duration(level.reset))?;
+        }
     }
     Ok(())
 }

@@ -102,7 +102,8 @@ impl Connector {
             let wire = http1::Connection { stream, reused: true, pool_key };
             return Ok(Connection::over_http1(provider, wire));
         }
-        let (stream, peer) = peers.dial(&self.transport, until).await?;
+        // Rare, and large: a call that finds a connection does not carry the room for it.
+        let (stream, peer) = Box::pin(peers.dial(&self.transport, until)).await?;
         let wire = http1::Connection { stream, reused: false, pool_key: peer.pool_key };
         Ok(Connection::over_http1(provider, wire))
     }
@@ -136,7 +137,7 @@ impl Connector {
         {
             return Ok(Connection::over_http2(provider, seat));
         }
-        let (stream, peer) = peers.dial(&self.transport, until).await?;
+        let (stream, peer) = Box::pin(peers.dial(&self.transport, until)).await?;
         let http2 = !provider.tls || matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         links.note_version(http2);
         if http2 {

@@ -3,24 +3,40 @@
 use serde_json::{Value, json};
 use tokenroute_domain::id::AccountId;
 use tokenroute_domain::key::Funding;
+use tokenroute_domain::limit::Limits;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Account, Database};
 
+use super::keys::drop_cached;
 use super::line::{AccountsCommand, NewAccount};
-use super::terms::{is_name, limits_as_json, limits_in_words, name_rule};
-use super::{End, Terminal, cell, clock};
+use super::terms::{
+    AccountClearing, LimitFlags, is_name, limits_as_json, limits_in_words, name_rule,
+};
+use super::{End, Stores, Terminal, cell, clock};
 
 /// Accounts read from the database at once.
 const PAGE: u32 = 500;
 
 /// Does what is asked with accounts.
 pub(super) async fn manage(
-    database: &Database,
+    stores: &Stores,
     command: &AccountsCommand,
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
+    let (database, known) = (&stores.database, stores.names.as_ref());
+    let named = match command {
+        AccountsCommand::Create(wish) => Some(&wish.limits),
+        AccountsCommand::Set { limits, .. } => Some(limits),
+        AccountsCommand::List { .. } | AccountsCommand::Show { .. } => None,
+    };
+    if let Some(problem) = named.and_then(|limits| limits.misnamed(known)) {
+        return terminal.refuse(problem);
+    }
     let done = match command {
         AccountsCommand::Create(wish) => create(database, wish, (now, &mut *terminal)).await,
+        AccountsCommand::Set { name, clear, limits } => {
+            set(stores, name, (clear, limits), terminal).await
+        }
         AccountsCommand::List { json } => list(database, *json, terminal).await,
         AccountsCommand::Show { name, json } => show(database, name, (*json, terminal)).await,
     };
@@ -62,14 +78,38 @@ async fn create(
         ));
         return Ok(End::Mistaken);
     }
-    let (tier, limits) = (wish.limits.tier.as_deref(), wish.limits.limits());
-    database.set_account_terms(id, tier, limits).await?;
+    database.change_account(id, |tier, limits| wish.limits.apply(tier, limits)).await?;
     let next = match funding {
         Funding::Prepaid => "; add what it may spend with `credit add`",
         Funding::Unmetered => "",
     };
     terminal.tell(format_args!("account \"{}\" is made, {}{next}", wish.name, funding.as_str()));
     Ok(terminal.say(id))
+}
+
+async fn set(
+    stores: &Stores,
+    name: &str,
+    (clear, named): (&[AccountClearing], &LimitFlags),
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<End> {
+    if clear.is_empty() && named.is_empty() {
+        return Ok(terminal.refuse("name what is to be changed: see `accounts set --help`"));
+    }
+    let Stores { database, redis, .. } = stores;
+    let Some(account) = find(database, name, terminal).await? else { return Ok(End::Mistaken) };
+    let changed = database.change_account(account.id, |tier, limits| {
+        if clear.contains(&AccountClearing::Tier) {
+            *tier = None;
+        }
+        if clear.contains(&AccountClearing::Limits) {
+            *limits = Limits::default();
+        }
+        named.apply(tier, limits);
+    });
+    let hashes = changed.await?.unwrap_or_default();
+    drop_cached(redis.as_ref(), &hashes, terminal).await;
+    Ok(terminal.say(format_args!("account \"{name}\" is changed")))
 }
 
 async fn list(database: &Database, json: bool, terminal: &mut Terminal<'_>) -> anyhow::Result<End> {

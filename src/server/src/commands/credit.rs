@@ -10,7 +10,7 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Account, Database, Moved, Movement, Pocket, SqlBank};
 
 use super::line::{CreditCommand, CreditFlags};
-use super::{End, Stores, Terminal, accounts};
+use super::{End, Stores, Terminal, accounts, actor};
 
 /// Longest identifier of a movement, in characters.
 const ID_LEN_MAX: usize = 200;
@@ -53,9 +53,7 @@ pub(super) async fn manage(
         Ok(id) => id,
         Err(error) => return terminal.unable(&error),
     };
-    // Who is at the terminal can say what it likes of itself; whom the system takes it for it cannot.
-    let actor = format!("uid {}", rustix::process::getuid().as_raw());
-    let wish = Wish { flags, account, id, actor };
+    let wish = Wish { flags, account, id, actor: actor() };
     let came = match command {
         CreditCommand::Add(_) => {
             // In front of a hot store, whoever leads brings it there within a second.

@@ -9,13 +9,16 @@ use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, Error, KeyListing, NewKey, RedisCache};
 
-use super::terms::{self, is_name, name_rule};
+use super::terms::{self, KeyClearing, is_name, name_rule};
 use super::{DAY, End, Terminal, cell, clock};
 
 /// Keys read from the database at once.
 pub(super) const PAGE: u32 = 500;
 /// The account of the first key, and of keys for which none is named.
 pub(crate) const ACCOUNT: &str = "default";
+
+/// What is said of an ID that cannot be one.
+const NO_ID: &str = "that is no key's ID: take one from `keys list`, such as key_01ARZ3…";
 
 /// What a key is to be.
 #[derive(Clone, Debug)]
@@ -27,6 +30,17 @@ pub(crate) struct Wish<'a> {
     /// When it stops working, if ever.
     pub expires: Option<Timestamp>,
     /// What it may do.
+    pub terms: Terms,
+}
+
+/// What a key is to be from now on.
+#[derive(Clone, Debug)]
+pub(crate) struct Change<'a> {
+    /// What is taken away first.
+    pub clear: &'a [KeyClearing],
+    /// When it stops working, if that is to be changed.
+    pub expires: Option<Timestamp>,
+    /// What takes the place of what was.
     pub terms: Terms,
 }
 
@@ -195,6 +209,47 @@ fn as_json(key: &KeyListing, spent: &[NanoUsd], now: Timestamp) -> String {
     .to_string()
 }
 
+/// `keys set`: in the database, which every edge asks twice a second what changed.
+pub(crate) async fn set(
+    (database, redis): (&Database, Option<&RedisCache>),
+    id: &str,
+    change: Change<'_>,
+    terminal: &mut Terminal<'_>,
+) -> End {
+    let Some(key) = KeyId::parse(id) else { return terminal.refuse(NO_ID) };
+    let Change { clear, expires, terms: named } = change;
+    let changed = database.change_key(key, |own, end| {
+        if clear.contains(&KeyClearing::Expiry) {
+            *end = None;
+        }
+        *end = expires.or(*end);
+        terms::change(own, clear, &named);
+    });
+    match changed.await {
+        Ok(Some(hash)) => {
+            drop_cached(redis, &[hash], terminal).await;
+            terminal.say(format_args!("{key} is changed"))
+        }
+        Ok(None) => terminal.refuse(format_args!("there is no key {key} that is not revoked")),
+        Err(error) => terminal.unable(&error),
+    }
+}
+
+/// Takes what a key could do before out of the cache that edges share. If that fails, those that run know
+/// better all the same.
+pub(super) async fn drop_cached(
+    redis: Option<&RedisCache>,
+    hashes: &[KeyHash],
+    terminal: &mut Terminal<'_>,
+) {
+    let Some(redis) = redis else { return };
+    if let Err(failure) = redis.drop_cached(hashes).await {
+        terminal.tell(format_args!(
+            "warning: {failure}: an edge that is started now may find the old terms for half a minute"
+        ));
+    }
+}
+
 /// `keys revoke`: in the database, and by Redis at once on every edge that shares it.
 pub(crate) async fn revoke(
     database: &Database,
@@ -202,10 +257,7 @@ pub(crate) async fn revoke(
     id: &str,
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
-    let Some(key) = KeyId::parse(id) else {
-        terminal.tell("that is no key's ID: take one from `keys list`, such as key_01ARZ3…");
-        return End::Mistaken;
-    };
+    let Some(key) = KeyId::parse(id) else { return terminal.refuse(NO_ID) };
     match database.revoke_key(key, now).await {
         Ok(Some(hash)) => {
             announce(redis, &hash, terminal).await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use tokenroute_domain::money::NanoUsd;
 
-use super::terms::{LimitFlags, TermsFlags};
+use super::terms::{AccountClearing, KeyClearing, LimitFlags, TermsFlags};
 use super::{credit, keys};
 use crate::run::Role;
 
@@ -100,12 +100,35 @@ pub(crate) enum StoredCommand {
     },
     /// Check that the books are what they must be, and keep what is found. Exit code 1 if anything is.
     Reconcile {
-        /// Check nothing; show what was found before and still stands.
-        #[arg(long)]
-        open: bool,
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what was found to be wrong with the books, and close what is seen to.
+    #[command(subcommand)]
+    Findings(FindingsCommand),
+}
+
+/// What can be done with findings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FindingsCommand {
+    /// List what was found and still stands, the latest first.
+    List {
+        /// Closed ones, too.
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close a finding that somebody has seen to. It comes again only if more is off than now; who
+    /// closed it and why is kept for good.
+    Close {
+        /// Its ID, as `findings list` shows it.
+        id: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", value_parser = credit::parse_note)]
+        note: String,
     },
 }
 
@@ -119,6 +142,16 @@ pub(crate) enum AccountsCommand {
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Change an account's tier and limits, everywhere within a second. What is not named stays.
+    Set {
+        /// Its name.
+        name: String,
+        /// Take this away first; repeat it for more.
+        #[arg(long, value_name = "WHAT", value_enum)]
+        clear: Vec<AccountClearing>,
+        #[command(flatten)]
+        limits: LimitFlags,
     },
     /// Show one account.
     Show {
@@ -196,6 +229,20 @@ pub(crate) enum KeysCommand {
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Change what a key may do, everywhere within a second. What is not named stays; a ceiling takes the
+    /// place of the one for the same time, a list of models or providers that of the whole list.
+    Set {
+        /// The key's ID, as `keys list` shows it.
+        id: String,
+        /// Take this away first; repeat it for more.
+        #[arg(long, value_name = "WHAT", value_enum)]
+        clear: Vec<KeyClearing>,
+        /// When it stops working, from now.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in_days: Option<u32>,
+        #[command(flatten)]
+        terms: Box<TermsFlags>,
     },
     /// Revoke a key for good.
     Revoke {

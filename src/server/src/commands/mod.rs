@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod credit;
 mod explain;
+mod findings;
 pub(crate) mod keys;
 mod ledger;
 mod line;
@@ -24,13 +25,12 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, RedisCache};
 
 use self::line::{KeysCommand, StoredCommand};
-use crate::config::{self, Environment, Problem, StatePlan};
+use crate::config::{self, Environment, Names, Problem, StatePlan};
 use crate::{run, state};
 
 pub(crate) use self::line::Command;
@@ -94,6 +94,12 @@ impl<'a> Terminal<'a> {
         End::Mistaken
     }
 
+    /// Tells what is wrong with what was asked.
+    fn refuse(&mut self, problem: impl Display) -> End {
+        self.tell(problem);
+        End::Mistaken
+    }
+
     /// Tells why the command could not do what it was asked.
     fn unable(&mut self, error: &dyn Display) -> End {
         self.tell(error);
@@ -121,6 +127,12 @@ impl<'a> Terminal<'a> {
 /// A text in a table: without what could move the cursor or forge a line.
 fn cell(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
+}
+
+/// Who gives a command. Who is at the terminal can say what it likes of itself; whom the system takes it
+/// for it cannot.
+fn actor() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
 }
 
 /// What commands find around them.
@@ -201,6 +213,8 @@ struct Stores {
     database: Database,
     redis: Option<RedisCache>,
     pepper: Pepper,
+    /// What keys and accounts may name; `None` where no file says.
+    names: Option<Names>,
 }
 
 /// Opens the stores for one command, and closes them after it.
@@ -237,9 +251,10 @@ fn in_runtime<'t>(
 
 async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
     let state = state::open(plan)?;
-    let redis = plan.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
+    let redis = plan.redis()?;
     let database = state::open_database(plan).await?;
-    Ok(Stores { database, redis: redis.transpose()?, pepper: state.pepper })
+    let names = plan.names.clone();
+    Ok(Stores { database, redis, pepper: state.pepper, names })
 }
 
 async fn manage(
@@ -250,7 +265,7 @@ async fn manage(
     let database = &stores.database;
     match command {
         StoredCommand::Accounts(command) => {
-            accounts::manage(database, command, (now, terminal)).await
+            accounts::manage(stores, command, (now, terminal)).await
         }
         StoredCommand::Credit(command) => credit::manage(stores, command, (now, terminal)).await,
         StoredCommand::Keys(command) => manage_keys(stores, command, (now, terminal)).await,
@@ -269,11 +284,9 @@ async fn manage(
             let choice = usage::Choice { days: *days, account, json: *json };
             usage::show(database, choice, (now, terminal)).await
         }
-        StoredCommand::Reconcile { open: true, json } => {
-            reconcile::show_open(database, *json, terminal).await
-        }
-        StoredCommand::Reconcile { open: false, json } => {
-            reconcile::check(stores, *json, (now, terminal)).await
+        StoredCommand::Reconcile { json } => reconcile::check(stores, *json, (now, terminal)).await,
+        StoredCommand::Findings(command) => {
+            findings::manage(database, command, (now, terminal)).await
         }
     }
 }
@@ -283,20 +296,29 @@ async fn manage_keys(
     command: &KeysCommand,
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
-    let Stores { database, redis, pepper } = stores;
-    let context = (now, terminal);
+    let Stores { database, redis, pepper, names } = stores;
+    let context = (now, &mut *terminal);
     match command {
         KeysCommand::Create { name, account, expires_in_days, terms } => {
             let expires = keys::expiry(*expires_in_days, now);
-            let terms = match terms.terms() {
+            let terms = match terms.checked(names.as_ref()) {
                 Ok(terms) => terms,
-                Err(problem) => {
-                    context.1.tell(problem);
-                    return End::Mistaken;
-                }
+                Err(problem) => return terminal.refuse(problem),
             };
             let wish = keys::Wish { name, account, expires, terms };
             keys::create(database, pepper, wish, context).await
+        }
+        KeysCommand::Set { id, clear, expires_in_days, terms } => {
+            if clear.is_empty() && expires_in_days.is_none() && terms.is_empty() {
+                return terminal.refuse("name what is to be changed: see `keys set --help`");
+            }
+            let expires = keys::expiry(*expires_in_days, now);
+            let terms = match terms.checked(names.as_ref()) {
+                Ok(terms) => terms,
+                Err(problem) => return terminal.refuse(problem),
+            };
+            let change = keys::Change { clear, expires, terms };
+            keys::set((database, redis.as_ref()), id, change, terminal).await
         }
         KeysCommand::List { json } => keys::list(database, *json, context).await,
         KeysCommand::Revoke { id } => keys::revoke(database, redis.as_ref(), id, context).await,

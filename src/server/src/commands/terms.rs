@@ -11,6 +11,7 @@ use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::{Ceiling, Period};
 
 use super::cell;
+use crate::config::Names;
 
 /// Longest name of a key, an account, a tier or a provider, in characters.
 pub(super) const NAME_LEN_MAX: usize = 100;
@@ -36,6 +37,32 @@ pub(crate) struct LimitFlags {
     /// Calls at the same time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub concurrency: Option<u32>,
+}
+
+/// What a change to an account can take away first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AccountClearing {
+    /// Its tier.
+    Tier,
+    /// Its own limits.
+    Limits,
+}
+
+/// What a change to a key can take away first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KeyClearing {
+    /// Every ceiling.
+    Ceilings,
+    /// The list of models: all may be asked for.
+    Models,
+    /// The list of providers: all may answer.
+    Providers,
+    /// Its tier.
+    Tier,
+    /// Its own limits.
+    Limits,
+    /// When it expires: never.
+    Expiry,
 }
 
 /// What a key may do.
@@ -91,6 +118,82 @@ impl TermsFlags {
             ..Terms::default()
         })
     }
+}
+
+impl LimitFlags {
+    /// Whether nothing is named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tier.is_none() && self.limits() == Limits::default()
+    }
+
+    /// Puts what is named in the place of what was.
+    pub(super) fn apply(&self, tier: &mut Option<Arc<str>>, limits: &mut Limits) {
+        if let Some(named) = &self.tier {
+            *tier = Some(Arc::from(named.as_str()));
+        }
+        *limits = self.limits().or(*limits);
+    }
+
+    /// What is wrong with the names, in words for the operator.
+    pub(super) fn misnamed(&self, known: Option<&Names>) -> Option<String> {
+        misnamed("tier", self.tier.as_slice(), &known?.tiers)
+    }
+}
+
+impl TermsFlags {
+    /// The terms if all that they name is known, or what is wrong with them.
+    pub(super) fn checked(&self, known: Option<&Names>) -> Result<Terms, String> {
+        self.misnamed(known).map_or_else(|| self.terms(), Err)
+    }
+
+    /// Whether nothing is named.
+    pub(super) fn is_empty(&self) -> bool {
+        let lists = [self.models.is_empty(), self.providers.is_empty(), self.limits.is_empty()];
+        self.ceilings.is_empty() && lists == [true; 3]
+    }
+
+    /// What is wrong with the names, in words for the operator.
+    fn misnamed(&self, known: Option<&Names>) -> Option<String> {
+        let providers = || misnamed("provider", &self.providers, &known?.providers);
+        self.limits.misnamed(known).or_else(providers)
+    }
+}
+
+/// Takes away what is to be cleared, and then puts what is named in the place of what was: a ceiling in that of
+/// the same period, a list in that of the whole list.
+pub(super) fn change(own: &mut Terms, clear: &[KeyClearing], named: &Terms) {
+    for what in clear {
+        match what {
+            KeyClearing::Ceilings => own.ceilings.clear(),
+            KeyClearing::Models => own.models = None,
+            KeyClearing::Providers => own.providers = None,
+            KeyClearing::Tier => own.tier = None,
+            KeyClearing::Limits => own.limits = Limits::default(),
+            KeyClearing::Expiry => {}
+        }
+    }
+    own.ceilings.retain(|old| named.ceilings.iter().all(|one| one.period != old.period));
+    own.ceilings.extend(named.ceilings.iter().copied());
+    own.ceilings.sort_by_key(|one| one.period);
+    for (old, new) in [(&mut own.models, &named.models), (&mut own.providers, &named.providers)] {
+        if new.is_some() {
+            old.clone_from(new);
+        }
+    }
+    if named.tier.is_some() {
+        own.tier.clone_from(&named.tier);
+    }
+    own.limits = named.limits.or(own.limits);
+}
+
+/// Says which of the names nobody knows, and which are known.
+fn misnamed(flag: &str, names: &[String], known: &[String]) -> Option<String> {
+    let stranger = names.iter().find(|name| !known.contains(name))?;
+    let known = match known {
+        [] => format!("the configuration has no {flag}s"),
+        known => format!("the configuration has {}", known.join(", ")),
+    };
+    Some(format!("--{flag}: there is no {flag} \"{}\": {known}", cell(stranger)))
 }
 
 /// A list of names without doubles; none at all leaves everything open.

@@ -2,6 +2,7 @@
 
 mod explain;
 mod money;
+mod terms;
 
 use std::path::Path;
 use std::time::Duration;

@@ -33,6 +33,8 @@ pub(crate) struct File {
     pub limits: Limits,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// Where providers may be.
+    pub egress: Egress,
     /// How routes that say nothing try their targets.
     pub routing: Routing,
     /// How a node goes down.
@@ -82,9 +84,11 @@ pub(crate) struct ListenTls {
 pub(crate) struct Admin {
     /// `IP:port`.
     pub address: Option<String>,
+    /// Names that it may be asked under.
+    pub hosts: Option<Vec<String>>,
 }
 
-/// `[redis]` and `[database]`: at most one of the three.
+/// `[redis]` and `[database]`: at most one of the three URLs.
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
@@ -97,6 +101,17 @@ pub(crate) struct Address {
     #[serde(deserialize_with = "secret")]
     #[cfg_attr(test, serde(serialize_with = "hidden"))]
     pub url: Option<SecretString>,
+    /// PEM file of the authorities that the server's certificate must be of.
+    pub ca_file: Option<String>,
+}
+
+/// `[egress]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Egress {
+    /// Networks, as `10.0.0.0/8`.
+    pub allow_private: Option<Vec<String>>,
 }
 
 /// `[money]`
@@ -106,6 +121,8 @@ pub(crate) struct Address {
 pub(crate) struct Money {
     /// How long money is lent to an edge that is not heard of.
     pub lease_seconds: Option<Seconds>,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max_seconds: Option<Seconds>,
     /// The cap on answers where neither the request nor the catalogue names one.
     pub output_tokens_default: Option<i64>,
     /// The least that an answer is capped at for want of money.
@@ -143,6 +160,10 @@ pub(crate) struct Limits {
     pub memory_bytes_max: Option<i64>,
     pub lag_seconds_max: Option<Seconds>,
     pub requests_per_connection_max: Option<i64>,
+    pub first_byte_seconds: Option<Seconds>,
+    pub head_total_seconds: Option<Seconds>,
+    pub body_grace_seconds: Option<Seconds>,
+    pub body_bytes_per_second_min: Option<i64>,
     pub body_total_seconds: Option<Seconds>,
     pub body_idle_seconds: Option<Seconds>,
     pub write_stall_seconds: Option<Seconds>,

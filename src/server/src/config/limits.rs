@@ -22,6 +22,8 @@ pub(super) fn limits(checker: &mut Checker<'_>, typed: &file::Limits) -> Limits 
         count("replay_bytes_max", typed.replay_bytes_max, bounds(8 * MIB, 0, GIB));
     let buffered_bytes_max =
         count("buffered_bytes_max", typed.buffered_bytes_max, bounds(512 * MIB, MIB, 1024 * GIB));
+    let body_bytes_per_second_min =
+        count("body_bytes_per_second_min", typed.body_bytes_per_second_min, bounds(KIB, 0, GIB));
     if stream_after_bytes > body_bytes_max {
         checker.problem(at("stream_after_bytes"), "must not exceed limits.body_bytes_max");
     }
@@ -41,8 +43,12 @@ pub(super) fn limits(checker: &mut Checker<'_>, typed: &file::Limits) -> Limits 
         body_bytes_max,
         stream_after_bytes,
         replay_bytes_max,
+        first_byte: time("first_byte_seconds", typed.first_byte_seconds, seconds(30)),
+        head_total: time("head_total_seconds", typed.head_total_seconds, seconds(10)),
         body_idle: time("body_idle_seconds", typed.body_idle_seconds, seconds(30)),
         body_total: time("body_total_seconds", typed.body_total_seconds, seconds(300)),
+        body_grace: time("body_grace_seconds", typed.body_grace_seconds, seconds(10)),
+        body_bytes_per_second_min,
         write_stall: time("write_stall_seconds", typed.write_stall_seconds, seconds(60)),
         buffered_bytes_max,
         calls_max,

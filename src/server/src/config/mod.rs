@@ -27,7 +27,8 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use plan::{
-    DatabasePlan, Log, LogFormat, LogLevel, Plan, RoutesPlan, Shutdown, StatePlan, Tls,
+    DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Names, Plan, RoutesPlan, Shutdown,
+    StatePlan, Tls,
 };
 pub(crate) use policy::words;
 pub(crate) use problem::Problem;
@@ -57,7 +58,9 @@ pub(crate) fn load_state(
     path: Option<&Path>,
     environment: Environment<'_>,
 ) -> Result<StatePlan, Vec<Problem>> {
-    check::check_state(typed(path)?, folder(path), environment)
+    let plan = check::check_state(typed(path)?, folder(path), environment)?;
+    let names = plan.names.filter(|_| path.is_some());
+    Ok(StatePlan { names, ..plan })
 }
 
 /// Which model leads where, without the credentials that the node has.

@@ -20,6 +20,10 @@ const TIERS_MAX: usize = 1_000;
 /// How long a loan may last: short ones cost exchanges, long ones keep money from others if an edge dies.
 const LEASE: Bounds<Duration> =
     bounds(Duration::from_mins(1), Duration::from_secs(2), Duration::from_hours(1));
+/// How long a charge may wait to be posted: less than a restart of the database takes refuses calls for
+/// nothing.
+const POSTING_LAG: Bounds<Duration> =
+    bounds(Duration::from_mins(15), Duration::from_secs(1), Duration::from_hours(24));
 /// Most calls that a limit may name, a second or a minute or at once: more is a slip of the pen.
 const CALLS_MAX: u64 = 1_000_000;
 /// The same for tokens a minute.
@@ -68,6 +72,8 @@ fn tier(checker: &mut Checker<'_>, name: &str, typed: &file::Tier) -> Limits {
 pub(super) fn money(checker: &mut Checker<'_>, typed: &file::Money) -> MoneyPlan {
     let usual = MoneySettings::default();
     let lease = checker.seconds("money.lease_seconds", typed.lease_seconds, LEASE);
+    let lag = typed.posting_lag_max_seconds;
+    let posting_lag_max = checker.seconds("money.posting_lag_max_seconds", lag, POSTING_LAG);
     let mut tokens = |name: &str, typed, default| {
         checker.count(&format!("money.{name}"), typed, bounds(default, 1, TOKENS_MAX))
     };
@@ -80,5 +86,5 @@ pub(super) fn money(checker: &mut Checker<'_>, typed: &file::Money) -> MoneyPlan
     }
     let settings = MoneySettings { output_tokens_default, output_tokens_min };
     let replay = checker.variable(REPLAY).is_none_or(|value| value != "off");
-    MoneyPlan { lease, settings, replay }
+    MoneyPlan { lease, posting_lag_max, settings, replay }
 }

@@ -1,7 +1,7 @@
 //! What a configuration means: plain checked data. Nothing past it checks again.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,11 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Prices;
+use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
+use tokenroute_store::{BadAddress, RedisCache};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     pub listen: Listen,
     /// Where operators read health and metrics.
     pub admin: SocketAddr,
+    /// Under which names they may, beside its addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Bounds on requests.
     pub limits: Limits,
     /// Bounds that the node's queues and listeners are made with.
@@ -36,6 +40,8 @@ pub(crate) struct Plan {
     pub log: Log,
     /// Whether the demo provider runs; if so, one of `providers` has [`Base::Demo`].
     pub demo: bool,
+    /// Where the names of providers may lead.
+    pub egress: Egress,
     /// Who answers calls. A `catalog::ProviderIndex` is a place in this list.
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
@@ -57,8 +63,21 @@ pub(crate) struct StatePlan {
     pub pepper_file: PathBuf,
     /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
     pub redis_url: Option<SecretString>,
+    /// The authorities that its certificate may be of, in PEM; `None`: those that the system trusts.
+    pub redis_authorities: Option<Vec<u8>>,
     /// Where keys, records and the ledger are.
     pub database: DatabasePlan,
+    /// What keys and accounts may name; `None` where no file says.
+    pub names: Option<Names>,
+}
+
+/// What of a configuration keys and accounts may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Tiers, in order.
+    pub tiers: Vec<String>,
+    /// Providers, in order: those that the environment of a node can bring up among them.
+    pub providers: Vec<String>,
 }
 
 /// Which database is the truth.
@@ -67,15 +86,24 @@ pub(crate) enum DatabasePlan {
     /// A file in the folder of state.
     #[default]
     Sqlite,
-    /// A server at this URL, which may hold a password.
-    Postgres(SecretString),
+    /// A server at this URL, which may hold a password, and the PEM file of the authorities that its
+    /// certificate must be of.
+    Postgres(SecretString, Option<PathBuf>),
+}
+
+impl StatePlan {
+    /// The shared key cache, not connected yet.
+    pub(crate) fn redis(&self) -> Result<Option<RedisCache>, BadAddress> {
+        let Some(url) = &self.redis_url else { return Ok(None) };
+        RedisCache::trusting(url.expose_secret(), self.redis_authorities.clone()).map(Some)
+    }
 }
 
 impl DatabasePlan {
-    fn url(&self) -> Option<&str> {
+    fn address(&self) -> Option<(&str, Option<&Path>)> {
         match self {
             Self::Sqlite => None,
-            Self::Postgres(url) => Some(url.expose_secret()),
+            Self::Postgres(url, ca_file) => Some((url.expose_secret(), ca_file.as_deref())),
         }
     }
 }
@@ -85,6 +113,8 @@ impl DatabasePlan {
 pub(crate) struct MoneyPlan {
     /// How long money is lent to an edge that is not heard of.
     pub lease: Duration,
+    /// How long a charge may wait to be in the ledger before paid calls are refused.
+    pub posting_lag_max: Duration,
     /// What a call is bounded by.
     pub settings: MoneySettings,
     /// Whether calls that an earlier run did not live to settle are settled from its journal.
@@ -168,15 +198,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Importance of a log line. Finer ones are not in the program: they could show secrets.
+/// Importance of a log line. Finer ones are not in a release: they could show secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     /// What does not work.
     Error,
     /// What somebody should look at.
     Warn,
-    /// Everything.
+    /// Everything that may be written.
     Info,
+    /// Every line of ours that is in the program: for tests, which search what was logged.
+    #[cfg(debug_assertions)]
+    Trace,
 }
 
 /// A provider.
@@ -252,17 +285,23 @@ impl Plan {
 
     /// The settings that differ in `other` and that a running node cannot take over.
     pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let redis =
-            |plan: &Self| plan.state.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let redis = |plan: &Self| {
+            let url = plan.state.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+            (url, plan.state.redis_authorities.clone())
+        };
         let (ours, theirs) = (self.sizes, other.sizes);
         let changes = [
             ("state_dir", self.state.dir != other.state.dir),
             ("keys.pepper_file", self.state.pepper_file != other.state.pepper_file),
             ("redis", redis(self) != redis(other)),
-            ("database", self.state.database.url() != other.state.database.url()),
+            ("database", self.state.database.address() != other.state.database.address()),
             ("money.lease_seconds", self.money.lease != other.money.lease),
+            (
+                "money.posting_lag_max_seconds",
+                self.money.posting_lag_max != other.money.posting_lag_max,
+            ),
             ("listen", self.listen != other.listen),
-            ("admin", self.admin != other.admin),
+            ("admin", (self.admin, &self.admin_hosts) != (other.admin, &other.admin_hosts)),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
             (

@@ -1,5 +1,6 @@
 //! Checks the sections that are about the node itself: state, addresses, shutdown, logs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,23 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_store::RedisCache;
 
 use super::check::{Checker, bounds};
-use super::plan::{DatabasePlan, Listen, Log, LogFormat, LogLevel, Shutdown, StatePlan, Tls};
-use super::{credential, file, read};
+use super::plan::{
+    DatabasePlan, Listen, Log, LogFormat, LogLevel, Names, Shutdown, StatePlan, Tls,
+};
+use super::providers::DEMO;
+use super::{credential, file, preset, read};
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const THREADS_MAX: u64 = 1024;
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-const LOG_LEVELS: [(&str, LogLevel); 3] =
-    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info)];
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    #[cfg(debug_assertions)]
+    ("trace", LogLevel::Trace),
+];
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the node's state is.
@@ -32,8 +41,23 @@ pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
         Some(path) => checker.path("keys.pepper_file", path),
         None => dir.join("pepper"),
     };
-    let redis_url = redis_url(checker, &file.redis);
-    StatePlan { dir, pepper_file, redis_url, database: database(checker, &file.database) }
+    let (redis_url, redis_authorities) = redis(checker, &file.redis);
+    let (database, names) = (database(checker, &file.database), Some(names(file)));
+    StatePlan { dir, pepper_file, redis_url, redis_authorities, database, names }
+}
+
+/// What keys and accounts may name.
+fn names(file: &file::File) -> Names {
+    let from_environment = file.providers_from_environment.unwrap_or(file.providers.is_empty());
+    let presets = preset::names().filter(|_| from_environment).map(str::to_owned);
+    let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
+    let demo = demo.then(|| DEMO.to_owned());
+    let providers = file.providers.keys().cloned().chain(presets).chain(demo);
+    let providers: BTreeSet<String> = providers.collect();
+    Names {
+        tiers: file.tiers.keys().cloned().collect(),
+        providers: providers.into_iter().collect(),
+    }
 }
 
 /// The folder of state: as typed, or the usual place.
@@ -77,6 +101,21 @@ pub(super) fn admin(
         checker.problem("admin.address", "is the same as listen.address");
     }
     admin
+}
+
+/// Names that operators may ask under.
+pub(super) fn admin_hosts(checker: &mut Checker<'_>, typed: &file::Admin) -> Vec<String> {
+    let hosts = typed.hosts.clone().unwrap_or_default();
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    for (place, host) in hosts.iter().enumerate() {
+        if host.is_empty() || !host.bytes().all(sound) {
+            checker.problem(
+                format!("admin.hosts[{place}]"),
+                "must be a name without a port, such as \"edge.internal\"",
+            );
+        }
+    }
+    hosts
 }
 
 /// An address with its port; port 0 takes any free one.
@@ -138,17 +177,42 @@ fn tls(checker: &mut Checker<'_>, typed: &file::ListenTls) -> Option<Tls> {
     Some(Tls { certificate, key })
 }
 
-/// Where Redis is; `None` if no field says.
-fn redis_url(checker: &mut Checker<'_>, typed: &file::Address) -> Option<SecretString> {
-    let (path, url) = address_of(checker, "redis", typed)?;
-    if let Err(why) = RedisCache::new(url.expose_secret()) {
+/// Where Redis is, if a field says so, and whom it is to be vouched for by.
+fn redis(
+    checker: &mut Checker<'_>,
+    typed: &file::Address,
+) -> (Option<SecretString>, Option<Vec<u8>>) {
+    let authorities = authorities(checker, "redis", typed).map(|(_, pem)| pem);
+    let Some((path, url)) = address_of(checker, "redis", typed) else { return (None, None) };
+    if authorities.is_some() && !url.expose_secret().starts_with("rediss://") {
+        checker.problem("redis.ca_file", "needs an address with TLS: write rediss://");
+    } else if let Err(why) = RedisCache::trusting(url.expose_secret(), authorities.clone()) {
         checker.problem(path, format!("is {why}"));
     }
-    Some(url)
+    (Some(url), authorities)
+}
+
+/// The authorities that a server's certificate must be of: their file, and what is in it.
+fn authorities(
+    checker: &mut Checker<'_>,
+    section: &str,
+    typed: &file::Address,
+) -> Option<(PathBuf, Vec<u8>)> {
+    let path = format!("{section}.ca_file");
+    let file = checker.path(&path, typed.ca_file.as_ref()?);
+    match read::file(&file, PEM_BYTES_MAX) {
+        Ok(pem) if CertificateDer::pem_slice_iter(&pem).next().is_some_and(|one| one.is_ok()) => {
+            return Some((file, pem));
+        }
+        Ok(_) => checker.problem(path, format!("{} holds no PEM certificates", file.display())),
+        Err(why) => checker.problem(path, why),
+    }
+    None
 }
 
 /// Which database is the truth: without an address, a file in the folder of state.
 fn database(checker: &mut Checker<'_>, typed: &file::Address) -> DatabasePlan {
+    let ca_file = authorities(checker, "database", typed).map(|(file, _)| file);
     let Some((path, url)) = address_of(checker, "database", typed) else {
         return DatabasePlan::Sqlite;
     };
@@ -156,7 +220,7 @@ fn database(checker: &mut Checker<'_>, typed: &file::Address) -> DatabasePlan {
     if !scheme.is_some_and(|scheme| ["postgres", "postgresql"].contains(&scheme)) {
         checker.problem(path, "is no address of PostgreSQL: write postgres://user@host/database");
     }
-    DatabasePlan::Postgres(url)
+    DatabasePlan::Postgres(url, ca_file)
 }
 
 /// The address that a section names, and the setting that says it; `None` if no field says.
@@ -214,6 +278,6 @@ pub(super) fn log(checker: &mut Checker<'_>, typed: &file::Log) -> Log {
     let level = typed.level.as_deref();
     Log {
         format: checker.word("log.format", format, &LOG_FORMATS, LogFormat::Text),
-        level: checker.word("log.level", level, &LOG_LEVELS, LogLevel::Info),
+        level: checker.word("log.level", level, LOG_LEVELS, LogLevel::Info),
     }
 }

@@ -6,19 +6,17 @@ use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora_core::apps::ServerApp;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
 use pingora_runtime::{Runtime, RuntimeBuilder};
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::connections::Connections;
 use tokenroute_proxy::door::Door;
+use tokenroute_proxy::frame;
 use tokenroute_proxy::gateway::Gateway;
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::listener;
@@ -28,14 +26,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::certificates::Certificates;
+use super::http2;
 use super::sockets::{Socket, Sockets};
 use crate::config::Plan;
 
-/// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Streams at once on one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 256;
 /// For a listener that cannot be built to say so. What goes wrong there goes wrong at once.
 const PROOF: Duration = Duration::from_millis(50);
 /// For the edge's runtime to drop what is left after the end of all calls.
@@ -130,25 +124,16 @@ impl Frame {
     }
 }
 
-/// The gateway in Pingora's application.
-fn edge_app(
-    plan: &Plan,
-    gateway: Gateway,
-    lifecycle: &Lifecycle,
-) -> Connections<impl ServerApp + Send + Sync + use<>> {
-    let conf = Arc::new(ServerConf { threads: plan.listen.threads, ..ServerConf::default() });
-    let mut proxy = http_proxy(&conf, gateway);
-    let mut options = HttpServerOptions::default();
-    options.h2c = plan.listen.h2c;
-    options.keepalive_request_limit = Some(plan.sizes.requests_per_connection_max);
-    options.h2_idle_timeout = Some(plan.limits.keepalive);
-    proxy.server_options = Some(options);
-    let mut h2 = default_h2_options();
-    h2.initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(H2_STREAMS_MAX);
-    proxy.h2_options = Some(h2);
-    Connections::new(proxy, lifecycle.clone())
+/// The gateway and its connections.
+fn edge_app(plan: &Plan, gateway: Gateway, lifecycle: &Lifecycle) -> Connections<frame::Frame> {
+    let settings = frame::Settings {
+        h2c: plan.listen.h2c,
+        requests_max: plan.sizes.requests_per_connection_max,
+        http2: http2::options(),
+        http2_idle: plan.limits.keepalive,
+    };
+    let app = frame::Frame::new(gateway, settings);
+    Connections::new(app, lifecycle.clone())
 }
 
 /// The operators' pages on a copy of `socket`, until `stop`.

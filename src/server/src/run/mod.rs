@@ -4,6 +4,7 @@
 mod certificates;
 mod descriptors;
 mod frame;
+mod http2;
 mod log;
 mod memory;
 mod money;
@@ -97,13 +98,14 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let (outbox, ended) = Outbox::new(1);
     let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
     let metrics = Metrics::new()?;
-    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
+    let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
     let (targets, _unheard) = Targets::new(&metrics);
     let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
     let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
-    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot };
+    let hosts = plan.admin_hosts.clone();
+    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
     let socket = Sockets::pages(plan)?;
     let stop = watch::Sender::new(false);
     let serving = {
@@ -131,7 +133,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
-    let signals = background.block_on(async { Signals::listen() })?;
+    let mut signals = background.block_on(async { Signals::listen() })?;
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
@@ -139,10 +141,10 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let stores = background.block_on(Stores::open(&plan, (&state, start.role), ended))?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
-    let counted = StoreMetrics::new(stores.directory.clone(), stores.books.clone())?;
+    let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
     let room = Room::find(&mut plan, &metrics)?;
-    let resolver = Arc::new(Resolver::default());
+    let resolver = Arc::new(Resolver::allowing(&plan.egress));
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
@@ -165,6 +167,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         outbox: outbox.clone(),
         snapshot: Arc::clone(&snapshot),
+        hosts: plan.admin_hosts.clone(),
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
@@ -193,7 +196,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, plan_now, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
-    background.spawn(reloader.run(watch));
+    background.spawn(reloader.run(signals.hangup.take(), watch));
 
     let mut supervisor = Supervisor { edge, signals, program, presence };
     let supervised = background.block_on(supervisor.run());

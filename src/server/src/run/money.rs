@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokenroute_domain::id::{AccountId, CallId, NodeId};
@@ -25,6 +25,8 @@ const ORPHANS: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often the books are checked.
 const RECONCILE: Duration = Duration::from_mins(5);
+/// How often open findings are counted.
+const FINDINGS: Duration = Duration::from_secs(5);
 /// How long before the last check calls are looked at once more, in microseconds: an hour.
 const OVERLAP_MICROS: u64 = 3_600_000_000;
 /// Calls that are settled in one exchange.
@@ -110,6 +112,14 @@ impl Bank for RedisBanking {
     fn lease(&self) -> Duration {
         self.0.lease()
     }
+
+    fn posting_lag(&self) -> Duration {
+        self.0.posting_lag()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.is_behind()
+    }
 }
 
 /// Says why, once here, and passes on that it is so.
@@ -180,12 +190,29 @@ pub(super) async fn reconcile(
                 kind = %finding.kind, subject = %finding.subject, detail = %finding.detail,
                 "the books do not agree"
             );
-            if let Err(error) = database.note_finding(finding, now).await {
-                tracing::warn!(%error, "a finding cannot be written");
-            }
         }
         // A call is looked for by its start, and may be posted long after.
         since = Some(Timestamp(now.0.saturating_sub(OVERLAP_MICROS)));
+    }
+}
+
+/// How many findings of each kind are open, as it was last seen.
+pub(super) type FindingCounts = Arc<Mutex<Vec<(String, u64)>>>;
+
+/// Looks at how many findings are open, now and then.
+pub(super) async fn count_findings(
+    database: Database,
+    counts: FindingCounts,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        match database.count_findings().await {
+            Ok(found) => *counts.lock().unwrap_or_else(PoisonError::into_inner) = found,
+            Err(error) => tracing::debug!(%error, "findings cannot be counted"),
+        }
+        if !wait(FINDINGS, &mut stopped).await {
+            return;
+        }
     }
 }
 

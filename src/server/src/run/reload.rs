@@ -11,7 +11,7 @@ use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
 use tokenroute_store::Database;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::certificates::Certificates;
 use super::money;
@@ -73,10 +73,9 @@ impl Reloader {
     }
 
     /// Reloads on SIGHUP and when a file has changed, for as long as the process lives.
-    pub(crate) async fn run(mut self, mut watch: Option<Watch>) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub(crate) async fn run(mut self, mut hangup: Option<Signal>, mut watch: Option<Watch>) {
         loop {
-            if wait(&mut hangup, watch.as_mut()).await {
+            if wait(hangup.as_mut(), watch.as_mut()).await {
                 self.reload();
             }
         }
@@ -102,6 +101,7 @@ impl Reloader {
         }
         let generation = self.snapshot.load().generation().saturating_add(1);
         let settings = plan.settings(generation, self.demo_port);
+        self.resolver.allow(&plan.egress);
         let tables = (&*self.resolver, &self.targets);
         self.snapshot.store(Arc::new(Snapshot::new(settings, tables, &self.metrics)));
         self.metrics.reloads.inc();
@@ -112,9 +112,15 @@ impl Reloader {
 }
 
 /// Waits for a reason to reload; `false` if there was none yet.
-async fn wait(hangup: &mut Signal, watch: Option<&mut Watch>) -> bool {
+async fn wait(hangup: Option<&mut Signal>, watch: Option<&mut Watch>) -> bool {
+    let hangup = async {
+        match hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        _ = hangup.recv() => {
+        _ = hangup => {
             // What the signal is about need not be noticed once more.
             let _changed = watch.is_some_and(Watch::changed);
             true

@@ -1,12 +1,16 @@
 //! What the stores and the books count, as Prometheus series: read when somebody asks.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokenroute_proxy::books::{Books, Counts};
-use tokenroute_store::{Directory, Event};
+use tokenroute_store::{Directory, Event, finding_kinds};
+
+use super::money::FindingCounts;
+use super::stores::Stores;
 
 /// Where a count is.
 type Of = fn(&Counts) -> &AtomicU64;
@@ -15,10 +19,13 @@ type Of = fn(&Counts) -> &AtomicU64;
 pub(crate) struct StoreMetrics {
     directory: Directory,
     books: Books,
+    findings: Option<FindingCounts>,
+    findings_open: IntGaugeVec,
     keys: IntCounterVec,
     redis_connected: IntGauge,
     bank_served: IntGauge,
     backlog: IntGauge,
+    posting_lag: Gauge,
     counters: Vec<(IntCounter, Of)>,
 }
 
@@ -52,14 +59,20 @@ const COUNTERS: &[(&str, &str, Of)] = &[
 ];
 
 impl StoreMetrics {
-    pub(crate) fn new(directory: Directory, books: Books) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(stores: &Stores) -> Result<Self, prometheus::Error> {
+        let findings = Opts::new(
+            "tokenroute_findings_open",
+            "Findings about the books that nobody has seen to, by kind, where the books are kept.",
+        );
         let keys =
             Opts::new("tokenroute_key_lookups_total", "What the directory of keys did, by event.");
         let counter =
             |(name, help, of): &(&str, &str, Of)| Ok((IntCounter::new(*name, *help)?, *of));
         Ok(Self {
-            directory,
-            books,
+            directory: stores.directory.clone(),
+            books: stores.books.clone(),
+            findings: stores.findings.clone(),
+            findings_open: IntGaugeVec::new(findings, &["kind"])?,
             keys: IntCounterVec::new(keys, &["event"])?,
             redis_connected: IntGauge::new(
                 "tokenroute_redis_connected",
@@ -73,6 +86,10 @@ impl StoreMetrics {
                 "tokenroute_records_backlog",
                 "Calls that are over and not known to be in the database.",
             )?,
+            posting_lag: Gauge::new(
+                "tokenroute_posting_lag_seconds",
+                "How long the oldest event in Redis has been waiting to be in the ledger.",
+            )?,
             counters: COUNTERS.iter().map(counter).collect::<Result<_, prometheus::Error>>()?,
         })
     }
@@ -81,9 +98,10 @@ impl StoreMetrics {
 impl Collector for StoreMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let (keys, redis) = (self.keys.desc(), self.redis_connected.desc());
-        let bank = [self.bank_served.desc(), self.backlog.desc()];
+        let bank = [self.bank_served.desc(), self.backlog.desc(), self.posting_lag.desc()];
         let counters = self.counters.iter().map(|(counter, _)| counter.desc());
-        [keys, redis].into_iter().chain(bank).chain(counters).flatten().collect()
+        let findings = self.findings_open.desc();
+        [keys, redis, findings].into_iter().chain(bank).chain(counters).flatten().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -100,9 +118,26 @@ impl Collector for StoreMetrics {
             raise(counter, of(counts).load(Ordering::Relaxed));
         }
         let (keys, redis) = (self.keys.collect(), self.redis_connected.collect());
-        let bank = [self.bank_served.collect(), self.backlog.collect()];
+        self.posting_lag.set(self.books.posting_lag().as_secs_f64());
+        let bank = [self.bank_served.collect(), self.backlog.collect(), self.posting_lag.collect()];
         let counters = self.counters.iter().map(|(counter, _)| counter.collect());
-        [keys, redis].into_iter().chain(bank).chain(counters).flatten().collect()
+        let findings = self.findings();
+        [keys, redis, findings].into_iter().chain(bank).chain(counters).flatten().collect()
+    }
+}
+
+impl StoreMetrics {
+    fn findings(&self) -> Vec<MetricFamily> {
+        let Some(counts) = &self.findings else { return Vec::new() };
+        self.findings_open.reset();
+        for kind in finding_kinds() {
+            self.findings_open.with_label_values(&[kind]).set(0);
+        }
+        for (kind, count) in &*counts.lock().unwrap_or_else(PoisonError::into_inner) {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.findings_open.with_label_values(&[kind]).set(count);
+        }
+        self.findings_open.collect()
     }
 }
 

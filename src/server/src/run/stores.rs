@@ -26,8 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Role;
-use super::money::{self, Journalled, RedisBanking, SqlBanking};
-use crate::config::{DatabasePlan, Plan};
+use super::money::{self, FindingCounts, Journalled, RedisBanking, SqlBanking};
+use crate::config::{DatabasePlan, MoneyPlan, Plan};
 use crate::state::State;
 
 /// How long a start waits for a database that is away, as it is while it is restarted.
@@ -83,6 +83,8 @@ pub(crate) struct Stores {
     node: NodeId,
     /// What edges tell each other about targets; none without Redis.
     hints: Option<TargetHints>,
+    /// Open findings; `None` where others keep the books.
+    pub(crate) findings: Option<FindingCounts>,
     /// Where edges share limits; none without Redis.
     limits: Option<LimitStore>,
     /// Ends the background work of the stores.
@@ -98,8 +100,7 @@ impl Stores {
         ended: mpsc::Receiver<Ended>,
     ) -> anyhow::Result<Self> {
         let database = open_database(plan, state).await?;
-        let redis = plan.state.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
-        let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
+        let redis = plan.state.redis().context("redis: the URL is not one of a Redis server")?;
         let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
         let limits = redis.clone().map(|redis| LimitStore::new(redis, clock::chance_bits()));
         let directory =
@@ -118,7 +119,11 @@ impl Stores {
         if plan.money.replay {
             tokio::spawn(money::settle_orphans(folder, (bank, database.clone()), stop.subscribe()));
         }
-        Ok(Self { database, directory, books, teller, node, hints, limits, stop })
+        let findings = (role != Role::Edge).then(FindingCounts::default);
+        if let Some(counts) = findings.clone() {
+            tokio::spawn(money::count_findings(database.clone(), counts, stop.subscribe()));
+        }
+        Ok(Self { database, directory, books, teller, node, hints, findings, limits, stop })
     }
 
     /// Tells other edges what this one finds out about targets, and the other way round.
@@ -166,15 +171,15 @@ impl Stores {
 
 /// The database of the plan, with its schema up to date. One that is shared may be away for a while.
 async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
-    let url = match &plan.state.database {
+    let (url, ca_file) = match &plan.state.database {
         DatabasePlan::Sqlite => {
             return Database::open(&state.database).await.context("the database cannot be opened");
         }
-        DatabasePlan::Postgres(url) => url.expose_secret(),
+        DatabasePlan::Postgres(url, ca_file) => (url.expose_secret(), ca_file.as_deref()),
     };
     let give_up = Instant::now() + OPEN_WITHIN;
     loop {
-        match Database::connect(url).await {
+        match Database::connect(url, ca_file).await {
             Err(tokenroute_store::Error::Unavailable(why)) if Instant::now() < give_up => {
                 tracing::warn!(why, "the database is not there yet");
                 sleep(OPEN_PAUSE).await;
@@ -192,11 +197,11 @@ fn keep(
     (role, node): (Role, NodeId),
     stop: &watch::Sender<bool>,
 ) -> Arc<dyn Bank> {
-    let lease = plan.money.lease;
+    let MoneyPlan { lease, posting_lag_max, .. } = plan.money;
     let control = role != Role::Edge;
     if let Some(redis) = redis.filter(|_| database.is_shared()) {
         let truth = || Arc::new(database.clone());
-        let options = BankOptions { lease, ..BankOptions::default() };
+        let options = BankOptions { lease, posting_lag_max, ..BankOptions::default() };
         let bank = RedisBank::new(redis.clone(), truth(), node, clock::now, options);
         let (watched, stopped) = (bank.clone(), stop.subscribe());
         tokio::spawn(async move { watched.watch(stopped).await });

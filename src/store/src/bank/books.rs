@@ -108,8 +108,11 @@ pub trait Books: Send + Sync + fmt::Debug + 'static {
     /// Edges that have said so since then.
     fn live_nodes(&self, since: Timestamp) -> Later<'_, Result<Vec<NodeId>, Error>>;
 
-    /// Notes a finding, or that it is still so.
-    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<(), Error>>;
+    /// Notes a finding, or that it is still so; whether it is open: an operator may have put up with it.
+    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<bool, Error>>;
+
+    /// Closes the findings of a kind that were not seen at `since` or later.
+    fn found_no_more(&self, kind: &'static str, since: Timestamp) -> Later<'_, Result<(), Error>>;
 
     /// Takes the lead, if nobody has it.
     fn lead(&self) -> Later<'_, Result<Option<Box<dyn Lead>>, Error>>;
@@ -213,8 +216,12 @@ impl Books for Database {
         Box::pin(Self::live_nodes(self, since))
     }
 
-    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<(), Error>> {
+    fn find<'a>(&'a self, finding: &'a Finding, now: Timestamp) -> Later<'a, Result<bool, Error>> {
         Box::pin(self.note_finding(finding, now))
+    }
+
+    fn found_no_more(&self, kind: &'static str, since: Timestamp) -> Later<'_, Result<(), Error>> {
+        Box::pin(async move { self.close_findings(kind, since).await.map(drop) })
     }
 
     fn lead(&self) -> Later<'_, Result<Option<Box<dyn Lead>>, Error>> {

@@ -72,6 +72,9 @@ pub struct BankOptions {
     pub budget: Duration,
     /// What SQL may take when a pool has to be opened or a call to be looked up.
     pub sql: Duration,
+    /// How long an event may wait to be posted before nothing more is to be spent: what is not in SQL is
+    /// only as safe as Redis.
+    pub posting_lag_max: Duration,
 }
 
 impl Default for BankOptions {
@@ -80,6 +83,7 @@ impl Default for BankOptions {
             lease: Duration::from_mins(1),
             budget: Duration::from_millis(250),
             sql: Duration::from_secs(2),
+            posting_lag_max: Duration::from_mins(15),
         }
     }
 }
@@ -100,6 +104,8 @@ struct Inner {
     declared: AtomicU64,
     /// The epoch that Redis was last seen in, and since when by our own clock.
     seen: Mutex<(u64, Timestamp)>,
+    /// How long the oldest event was waiting to be posted when it was last looked at, in microseconds.
+    posting_lag: AtomicU64,
     /// What is lent to whom here, with the epoch that said so.
     lent: Mutex<HashMap<(AccountId, NodeId), u64>>,
     recalls: (mpsc::Sender<AccountId>, tokio::sync::Mutex<mpsc::Receiver<AccountId>>),
@@ -181,6 +187,7 @@ impl RedisBank {
             broken: Notify::new(),
             declared: AtomicU64::new(0),
             seen: Mutex::new((0, Timestamp(0))),
+            posting_lag: AtomicU64::new(0),
             lent: Mutex::default(),
             recalls: (send_recall, tokio::sync::Mutex::new(recalls)),
             recalled: (hear_recall, tokio::sync::Mutex::new(recalled)),
@@ -195,6 +202,17 @@ impl RedisBank {
     /// How long a loan lasts without being renewed.
     pub fn lease(&self) -> Duration {
         self.0.options.lease
+    }
+
+    /// How long the oldest event was waiting to be posted when it was last looked at: a second ago, if
+    /// Redis is connected.
+    pub fn posting_lag(&self) -> Duration {
+        Duration::from_micros(self.0.posting_lag.load(Ordering::Relaxed))
+    }
+
+    /// Whether SQL is too far behind for anything more to be spent.
+    pub fn is_behind(&self) -> bool {
+        self.posting_lag() > self.0.options.posting_lag_max
     }
 
     /// Exchanges with several pools in one round trip, one answer each in the same order. Pools and purses

@@ -366,6 +366,8 @@ async fn note_abandoned(
             "an edge was not heard of again: calls held {} USD of its {} USD",
             lapsed.in_use, lapsed.amount
         ),
+        amount: lapsed.in_use,
     };
-    note(transaction.on(), &finding, now).await
+    note(transaction.on(), &finding, now).await?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::changes::Changes;
 use super::counts::Event;
 use super::local::Memory;
 use super::revocations::Revocations;
@@ -30,6 +31,7 @@ pub(super) struct Board {
     flights: HashMap<KeyHash, Flight>,
     last_number: u64,
     pub(super) revoked: Revocations,
+    pub(super) changed: Changes,
     /// Revocations read from the database that Redis has not been told again yet.
     pub(super) unburied: Vec<KeyHash>,
 }
@@ -201,7 +203,9 @@ impl Directory {
             Ok(Fetched::Nothing) => Event::RedisMiss,
             Ok(Fetched::Key(_, confirmed)) => {
                 let young = now.since(*confirmed) < self.0.options.fresh;
-                let believed = young && self.board().revoked.believes(*confirmed);
+                let board = self.board();
+                let changed = board.changed.doubts(hash, *confirmed);
+                let believed = young && !changed && board.revoked.believes(*confirmed);
                 if believed { Event::RedisHit } else { Event::RedisDoubted }
             }
             Ok(Fetched::Revoked) => Event::RedisRevoked,

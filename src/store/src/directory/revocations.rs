@@ -12,7 +12,7 @@ pub(super) const REMEMBERED: Duration = Duration::from_mins(10);
 /// How many are remembered.
 pub(super) const REVOKED_MAX: usize = 65_536;
 /// How far the clocks of two edges may be apart.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
 /// Recent revocations, and from when on a confirmation by another edge can be believed.
 #[derive(Debug, Default)]

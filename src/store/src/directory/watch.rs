@@ -59,6 +59,16 @@ impl Directory {
         }
     }
 
+    /// What is remembered of a key here and in Redis may be of before its change.
+    fn note_changed(&self, hash: KeyHash, now: Timestamp) {
+        let mut board = self.board();
+        board.detach(&hash);
+        if !board.changed.insert(hash, now) {
+            board.revoked.doubt_before(now);
+        }
+        self.0.local.forget(&hash);
+    }
+
     /// Applies what changed after `seen`; the first time, what was revoked in the last minutes.
     async fn poll_once(&self, seen: &mut Option<i64>, now: Timestamp) -> Result<(), Error> {
         let mut epoch = match *seen {
@@ -74,7 +84,7 @@ impl Directory {
                     self.note_revoked(change.hash, now);
                     self.let_bury(change.hash);
                 } else {
-                    self.forget(&change.hash);
+                    self.note_changed(change.hash, now);
                 }
                 epoch = epoch.max(change.epoch);
             }

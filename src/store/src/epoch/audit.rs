@@ -14,6 +14,7 @@ use crate::bank::redis::opening::word;
 use crate::bank::redis::script::{Run, Script, Shard, list, number, pool, text};
 use crate::bank::redis::server::{Server, garbled};
 use crate::redis_cache::COMMAND_WAIT;
+use crate::sql::findings::ESCROW;
 use crate::{Error, Finding, RedisCache};
 
 /// Accounts that are read in one step of a walk through a shard.
@@ -32,15 +33,16 @@ struct Weight {
 
 impl Reign<'_> {
     pub(super) async fn audit(&self) -> Result<(), Stop> {
-        for found in all(&self.server, self.books, self.epoch).await? {
-            self.books.find(&found, self.now()).await?;
-        }
+        let now = self.now();
+        let found = all(&self.server, self.books, self.epoch).await?;
+        keep(self.books, found, now).await?;
         Ok(())
     }
 }
 
 /// Checks of every pool that is open that what SQL has in escrow is what the pool has free, lent and not
-/// posted yet, and notes and returns what is not so. Any process may do it at any time.
+/// posted yet, and notes what is not so. It returns what of that no operator has put up with. Any process
+/// may do it at any time.
 pub async fn audit(
     redis: &RedisCache,
     books: &dyn Books,
@@ -54,10 +56,24 @@ pub async fn audit(
         Stop::Sql(failure) => failure,
         Stop::Redis(_) | Stop::Forgotten | Stop::Deposed => Error::Unavailable(stop.to_string()),
     })?;
-    for one in &found {
-        books.find(one, now).await?;
+    keep(books, found, now).await
+}
+
+/// Notes what was found when everything was looked at, and that nothing else is so any more. Returns what
+/// is open.
+async fn keep(
+    books: &dyn Books,
+    found: Vec<Finding>,
+    now: Timestamp,
+) -> Result<Vec<Finding>, Error> {
+    let mut open = Vec::new();
+    for one in found {
+        if books.find(&one, now).await? {
+            open.push(one);
+        }
     }
-    Ok(found)
+    books.found_no_more(ESCROW, now).await?;
+    Ok(open)
 }
 
 async fn all(server: &Server, books: &dyn Books, epoch: u64) -> Result<Vec<Finding>, Stop> {
@@ -90,7 +106,7 @@ async fn one(
     epoch: u64,
     account: AccountId,
 ) -> Result<Option<Finding>, Stop> {
-    let mut detail = String::new();
+    let (mut detail, mut amount) = (String::new(), NanoUsd::ZERO);
     for look in 0..LOOKS_MAX {
         if look > 0 {
             sleep(LOOK_PAUSE).await;
@@ -98,17 +114,19 @@ async fn one(
         let before = books.escrow(account).await?;
         let Some(weight) = weigh(server, epoch, account).await? else {
             "its pool was open and is gone".clone_into(&mut detail);
+            amount = before.total;
             continue;
         };
         if before.total == weight.all && before.sequence == weight.sequence {
             return Ok(None);
         }
+        amount = NanoUsd(before.total.0.saturating_sub(weight.all.0).saturating_abs());
         detail = format!(
             "escrow has {} USD by move {}, the pool {} USD by move {}",
             before.total, before.sequence, weight.all, weight.sequence
         );
     }
-    Ok(Some(Finding { kind: "escrow".to_owned(), subject: account.to_string(), detail }))
+    Ok(Some(Finding { kind: ESCROW.to_owned(), subject: account.to_string(), detail, amount }))
 }
 
 async fn weigh(server: &Server, epoch: u64, account: AccountId) -> Result<Option<Weight>, Stop> {

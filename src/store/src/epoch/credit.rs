@@ -6,6 +6,7 @@ use crate::bank::redis::opening::{open_pool, word};
 use crate::bank::redis::script::{Run, Script, Shard, pool};
 use crate::bank::redis::server::garbled;
 use crate::redis_cache::COMMAND_WAIT;
+use crate::sql::findings::ESCROW_GAP;
 use crate::{EscrowMove, Finding};
 
 /// Accounts whose money is moved into escrow in one go.
@@ -55,10 +56,12 @@ impl Reign<'_> {
     async fn note_gap(&self, one: EscrowMove) -> Result<(), Stop> {
         let EscrowMove { account, sequence, amount } = one;
         let found = Finding {
-            kind: "escrow_gap".to_owned(),
+            kind: ESCROW_GAP.to_owned(),
             subject: account.to_string(),
             detail: format!("move {sequence} of {amount} USD waits for one before it"),
+            amount,
         };
-        Ok(self.books.find(&found, self.now()).await?)
+        self.books.find(&found, self.now()).await?;
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use tokenroute_domain::record::Record;
 use super::text;
 use crate::bank::books::Withdrawal;
 use crate::bank::redis::script::{list, text as words};
+use crate::sql::findings::ABANDONED;
 use crate::{Finding, PostedCall};
 
 /// What happened.
@@ -121,9 +122,10 @@ fn what(fields: &HashMap<&str, &str>) -> Option<What> {
             let (lent, held) = (amount("amount")?, amount("in_use")?);
             let account = AccountId::parse(fields.get("account")?)?;
             Some(What::Lapsed(Finding {
-                kind: "abandoned".to_owned(),
+                kind: ABANDONED.to_owned(),
                 subject: format!("{account} {node}"),
                 detail: format!("a loan of {lent} USD lapsed, calls held {held} USD of it"),
+                amount: held,
             }))
         }
         _ => None,

@@ -14,6 +14,7 @@ use crate::bank::books::Books;
 use crate::bank::redis::script::{Run, Script, Shard, list, pool, seen};
 use crate::bank::redis::server::{Server, garbled};
 use crate::redis_cache::{CONNECT_WAIT, RedisFailure};
+use crate::sql::findings::POISON;
 use crate::{Error, Finding, PostedCall};
 
 /// Who reads the streams.
@@ -203,7 +204,7 @@ impl Worker {
                     self.books.post(epoch, std::slice::from_ref(call), now).await.map(drop)
                 }
                 What::Withdrawal(one) => self.books.withdrawn(one, now).await,
-                What::Lapsed(found) => self.books.find(found, now).await,
+                What::Lapsed(found) => self.books.find(found, now).await.map(drop),
                 What::Unreadable => Err(Error::unreadable("an event of the hot store")),
             };
             match written {
@@ -279,7 +280,12 @@ impl Worker {
         }
         tracing::error!(event = name, reason, "an event cannot be posted and was put away");
         let detail = format!("call {:?}, charge {} USD: {reason}", event.call, event.charge);
-        let found = Finding { kind: "poison".to_owned(), subject: name.clone(), detail };
+        let found = Finding {
+            kind: POISON.to_owned(),
+            subject: name.clone(),
+            detail,
+            amount: event.charge.at_least_zero(),
+        };
         self.books.find(&found, now).await?;
         let bury = Run::new(Script::Bury, vec![shard.events(), shard.dead()]);
         self.server.run_one(bury.arg(GROUP).arg(&event.id).arg(DEAD_MAX), CONNECT_WAIT).await?;

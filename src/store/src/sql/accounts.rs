@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tokenroute_domain::id::AccountId;
-use tokenroute_domain::key::Funding;
+use tokenroute_domain::key::{Funding, KeyHash};
 use tokenroute_domain::limit::Limits;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
-use super::keys::next_epoch;
+use super::keys::{key_hash, next_epoch};
 use super::statement::{Row, sql, unsigned};
 use crate::Error;
 
@@ -100,22 +100,29 @@ impl Database {
         rows.iter().map(account).collect()
     }
 
-    /// Replaces an account's tier and limits; `false` if there is none. Every edge looks its keys up again
-    /// within a moment.
-    pub async fn set_account_terms(
+    /// Changes an account's tier and limits, and returns the hashes of its keys; `None` if there is none.
+    /// Every edge looks the keys up again within a moment.
+    pub async fn change_account(
         &self,
         id: AccountId,
-        tier: Option<&str>,
-        limits: Limits,
-    ) -> Result<bool, Error> {
+        change: impl FnOnce(&mut Option<Arc<str>>, &mut Limits) + Send,
+    ) -> Result<Option<Vec<KeyHash>>, Error> {
         let mut transaction = self.begin().await?;
-        let done = sql(
-            "UPDATE accounts SET tier = $2, requests_per_second = $3, requests_per_minute = $4,
+        // It locks, so that who changes something else of the account waits.
+        next_epoch(&mut transaction).await?;
+        let row = sql("SELECT * FROM accounts WHERE id = $1")
+            .bind(id)
+            .fetch_optional(transaction.on())
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut tier = row.text_if_any("tier")?.map(Arc::from);
+        let mut limits = limits(&row)?;
+        change(&mut tier, &mut limits);
+        sql("UPDATE accounts SET tier = $2, requests_per_second = $3, requests_per_minute = $4,
                  tokens_per_minute = $5, concurrency = $6
-             WHERE id = $1",
-        )
+             WHERE id = $1")
         .bind(id)
-        .bind(tier)
+        .bind(tier.as_deref())
         .bind(limits.requests_per_second)
         .bind(limits.requests_per_minute)
         .bind(limits.tokens_per_minute)
@@ -123,12 +130,12 @@ impl Database {
         .execute(transaction.on())
         .await?;
         let keys =
-            sql("SELECT id FROM api_keys WHERE account = $1 AND revoked IS NULL ORDER BY id")
+            sql("SELECT id, hash FROM api_keys WHERE account = $1 AND revoked IS NULL ORDER BY id")
                 .bind(id)
                 .fetch_all(transaction.on())
                 .await?;
         // Each change has a number of its own: whoever reads them in pages would miss an equal one.
-        for key in keys {
+        for key in &keys {
             let epoch = next_epoch(&mut transaction).await?;
             sql("UPDATE api_keys SET epoch = $2 WHERE id = $1")
                 .bind(key.text("id")?)
@@ -137,7 +144,7 @@ impl Database {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(done == 1)
+        keys.iter().map(|key| key_hash(key.bytes("hash")?)).collect::<Result<_, _>>().map(Some)
     }
 }
 

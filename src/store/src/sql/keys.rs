@@ -150,20 +150,34 @@ impl Database {
         row.map(|row| key_hash(row.bytes("hash")?)).transpose()
     }
 
-    /// Replaces what a key may do; `false` if there is no such key, or it is revoked. Every edge looks the
-    /// key up again within a moment.
-    pub async fn set_key_terms(&self, id: KeyId, terms: &Terms) -> Result<bool, Error> {
+    /// Changes what a key may do and when it stops working, and returns its hash; `None` if there is no such
+    /// key, or it is revoked. Every edge looks the key up again within a moment.
+    pub async fn change_key(
+        &self,
+        id: KeyId,
+        change: impl FnOnce(&mut Terms, &mut Option<Timestamp>) + Send,
+    ) -> Result<Option<KeyHash>, Error> {
         let mut transaction = self.begin().await?;
+        // It locks, so that who changes something else of the key waits.
         let epoch = next_epoch(&mut transaction).await?;
-        let done =
-            sql("UPDATE api_keys SET terms = $2, epoch = $3 WHERE id = $1 AND revoked IS NULL")
+        let row =
+            sql("SELECT hash, terms, expires FROM api_keys WHERE id = $1 AND revoked IS NULL")
                 .bind(id)
-                .bind(terms::write(terms))
-                .bind(epoch)
-                .execute(transaction.on())
+                .fetch_optional(transaction.on())
                 .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut own = row.word("terms", terms::read)?;
+        let mut expires = row.time_if_any("expires")?;
+        change(&mut own, &mut expires);
+        sql("UPDATE api_keys SET terms = $2, expires = $3, epoch = $4 WHERE id = $1")
+            .bind(id)
+            .bind(terms::write(&own))
+            .bind(expires)
+            .bind(epoch)
+            .execute(transaction.on())
+            .await?;
         transaction.commit().await?;
-        Ok(done == 1)
+        key_hash(row.bytes("hash")?).map(Some)
     }
 
     /// Whether any key was ever created.
@@ -249,6 +263,6 @@ fn change(row: &Row) -> Result<KeyChange, Error> {
     })
 }
 
-fn key_hash(bytes: &[u8]) -> Result<KeyHash, Error> {
+pub(super) fn key_hash(bytes: &[u8]) -> Result<KeyHash, Error> {
     bytes.try_into().map(KeyHash).map_err(|_length| Error::unreadable("api_keys.hash"))
 }

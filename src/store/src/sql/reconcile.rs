@@ -2,6 +2,7 @@
 //! them. Nothing is repaired here.
 
 use tokenroute_domain::id::{CallId, TransactionId};
+use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
@@ -124,9 +125,15 @@ const CHECKS: &[Check] = &[
     },
 ];
 
+/// What the checks find.
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|check| check.kind)
+}
+
 impl Database {
     /// Checks the books and keeps what it finds. With `since`, of transactions and calls those from then on,
-    /// and not what takes long; without, everything. Findings that stand no more are closed.
+    /// and not what takes long; without, everything. Findings that stand no more are closed, and those that
+    /// an operator has put up with are not told.
     pub async fn reconcile(
         &self,
         since: Option<Timestamp>,
@@ -153,9 +160,11 @@ impl Database {
                     kind: check.kind.to_owned(),
                     subject: row.text("subject")?,
                     detail: format!("{}: {found} USD where {wanted} USD is wanted", check.says),
+                    amount: NanoUsd(found.0.saturating_sub(wanted.0).saturating_abs()),
                 };
-                self.note_finding(&finding, now).await?;
-                all.push(finding);
+                if self.note_finding(&finding, now).await? {
+                    all.push(finding);
+                }
             }
             if is_whole {
                 self.close_findings(check.kind, now).await?;

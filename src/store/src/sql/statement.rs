@@ -27,6 +27,9 @@ pub(crate) enum Value<'q> {
 #[derive(Debug)]
 pub(crate) struct Statement<'q> {
     text: SqlStr,
+    /// The same for SQLite, where it has many places: named ones are looked up among all others there, for
+    /// each value.
+    nameless: Option<&'static str>,
     values: Vec<Value<'q>>,
 }
 
@@ -55,34 +58,50 @@ pub(crate) enum Row {
 
 /// A statement that is a constant.
 pub(crate) fn sql<'q>(text: &'static str) -> Statement<'q> {
-    Statement { text: SqlStr::from_static(text), values: Vec::new() }
+    Statement { text: SqlStr::from_static(text), nameless: None, values: Vec::new() }
 }
 
 /// How many values or rows of a list one statement takes. Few lengths, so that few are prepared.
 const LISTED: [usize; 3] = [64, 8, 1];
 
 /// One statement for each length of [`LISTED`], put together of constants alone.
-pub(crate) type Lists = [&'static str; LISTED.len()];
+pub(crate) type Lists = [Listed; LISTED.len()];
 
-/// Statements that take a list of values between two constants. To be made once.
-pub(crate) fn lists(head: &'static str, tail: &'static str) -> Lists {
-    LISTED.map(|length| leak(format!("{head}{}{tail}", places(1, length))))
+/// A statement that takes a list, with numbered places and with nameless ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    numbered: &'static str,
+    nameless: &'static str,
 }
 
-/// Statements that take rows of `columns` values between two constants. To be made once.
+/// Statements that take a list of values between two constants that have no places. To be made once.
+pub(crate) fn lists(head: &'static str, tail: &'static str) -> Lists {
+    LISTED.map(|length| listed(&|place| format!("{head}{}{tail}", places(1, length, place))))
+}
+
+/// Statements that take rows of `columns` values between two such constants. To be made once.
 pub(crate) fn row_lists(head: &'static str, columns: usize, tail: &'static str) -> Lists {
     LISTED.map(|length| {
         let first = |row: usize| row.saturating_mul(columns).saturating_add(1);
-        let rows: Vec<_> =
-            (0..length).map(|row| format!("({})", places(first(row), columns))).collect();
-        leak(format!("{head}{}{tail}", rows.join(", ")))
+        listed(&|place| {
+            let row = |row| format!("({})", places(first(row), columns, place));
+            let rows: Vec<_> = (0..length).map(row).collect();
+            format!("{head}{}{tail}", rows.join(", "))
+        })
     })
 }
 
+/// How a place with a number is written.
+type Place<'a> = &'a dyn Fn(usize) -> String;
+
+fn listed(text: &dyn Fn(Place<'_>) -> String) -> Listed {
+    let numbered = leak(text(&|number| format!("${number}")));
+    Listed { numbered, nameless: leak(text(&|_| "?".to_owned())) }
+}
+
 /// So many places, numbered from `first` on.
-fn places(first: usize, count: usize) -> String {
-    let places: Vec<_> =
-        (first..first.saturating_add(count)).map(|number| format!("${number}")).collect();
+fn places(first: usize, count: usize, place: Place<'_>) -> String {
+    let places: Vec<_> = (first..first.saturating_add(count)).map(place).collect();
     places.join(", ")
 }
 
@@ -101,7 +120,8 @@ pub(crate) fn parts<'a, 'q, T>(
         let (text, length) = lengths.find(|(_, length)| *length <= left.len())?;
         let (now, later) = left.split_at(length);
         left = later;
-        Some((now, sql(text)))
+        let statement = sql(text.numbered);
+        Some((now, Statement { nameless: Some(text.nameless), ..statement }))
     })
 }
 
@@ -174,7 +194,7 @@ impl<'q> Statement<'q> {
     }
 
     fn sqlite(self) -> Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments> {
-        let mut query = sqlx::query(self.text);
+        let mut query = sqlx::query(self.nameless.map_or(self.text, SqlStr::from_static));
         for value in self.values {
             query = match value {
                 Value::Int(number) => query.bind(number),

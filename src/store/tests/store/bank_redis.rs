@@ -132,7 +132,7 @@ impl House {
 }
 
 fn patient(lease: Duration) -> BankOptions {
-    BankOptions { lease, budget: PATIENCE, sql: PATIENCE }
+    BankOptions { lease, budget: PATIENCE, sql: PATIENCE, ..BankOptions::default() }
 }
 
 async fn ask(bank: &RedisBank, told: &Exchange) -> Banked {
@@ -291,11 +291,12 @@ async fn credit_comes_in_and_goes_out_while_the_pool_is_open() {
         actor: "tester".to_owned(),
         note: "back".to_owned(),
     };
-    let short = bank.withdraw(&withdrawal("w1", 111)).await.unwrap();
-    assert_eq!(short, Withdrawn::Short(NanoUsd(110)));
+    let withdraw = async |id, amount| bank.withdraw(&withdrawal(id, amount)).await.unwrap();
+    assert_eq!(withdraw("w1", 111).await, Withdrawn::Short(NanoUsd(110)));
     for _ in 0..2 {
-        assert_eq!(bank.withdraw(&withdrawal("w2", 100)).await.unwrap(), Withdrawn::Done);
+        assert_eq!(withdraw("w2", 100).await, Withdrawn::Done);
     }
+    assert_eq!(withdraw("w2", 5).await, Withdrawn::Conflict, "the name is that of another one");
     house.balances().await;
     assert_eq!(house.total().await, 20);
     assert_eq!(ask(&bank, &want(account(), node(1), 99, 0)).await.reply.granted.loan, NanoUsd(20));
@@ -487,6 +488,46 @@ async fn what_cannot_be_posted_is_put_away_and_the_rest_flows() {
     assert_eq!(kinds.iter().filter(|one| one.finding.kind == "poison").count(), 2, "{kinds:?}");
     let calls = [1, 2, 3].map(|number| CallId::new(T0, number));
     assert_eq!(house.database.recorded(&calls).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_may_forget_what_it_likes_is_a_finding() {
+    let fresh = crate::sqlite::fresh().await;
+    let house = House::with_funds(&fresh.database, 100).await;
+    let policy = async |policy| {
+        let words = ["CONFIG", "SET", "maxmemory-policy", policy];
+        house.redis.ask::<Value>(&words).await.unwrap();
+    };
+    policy("allkeys-lru").await;
+    let _leading = house.lead();
+    let found = async || house.database.findings(false, 9).await.unwrap();
+    eventually("it is found", async || !found().await.is_empty()).await;
+    let all = found().await;
+    assert_eq!((all.len(), all[0].finding.kind.as_str()), (1, "eviction"));
+    assert!(all[0].finding.detail.contains("allkeys-lru"), "{all:?}");
+    policy("noeviction").await;
+    eventually("it is seen to", async || found().await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_known_for_how_long_nothing_was_posted() {
+    let fresh = crate::sqlite::fresh().await;
+    let house = House::with_funds(&fresh.database, 100).await;
+    let leading = house.lead();
+    let posting_lag_max = Duration::from_millis(300);
+    let options = BankOptions { posting_lag_max, ..patient(Duration::from_mins(1)) };
+    let (bank, _watching) = house.bank_with(1, options);
+    house.recovered(&bank, 1, 0).await;
+    ask(&bank, &want(account(), node(1), 10, 0)).await;
+    eventually("all is posted", async || house.waiting().await == 0).await;
+    drop(leading);
+    ask(&bank, &told(1, 10, 10)).await;
+    assert!(!bank.is_behind(), "it has only just come");
+    eventually("it waits for too long", async || bank.is_behind()).await;
+    assert!(bank.posting_lag() > posting_lag_max);
+    let _leading = house.lead();
+    eventually("it is posted", async || !bank.is_behind()).await;
+    assert_eq!(bank.posting_lag(), Duration::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

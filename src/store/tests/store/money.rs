@@ -69,7 +69,7 @@ async fn is_sound(database: &Database) {
 async fn migrating_again_changes_nothing(fresh: &impl Fresh) {
     let database = fresh.database();
     prepaid(database).await;
-    assert_eq!(database.migrate().await.unwrap(), 3);
+    assert_eq!(database.migrate().await.unwrap(), 4);
     assert_eq!(database.accounts(None, 9).await.unwrap().len(), 2);
 }
 
@@ -348,8 +348,12 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
 
     let start = database.key_epoch().await.unwrap();
     let limits = Limits { tokens_per_minute: Some(u64::MAX / 2), ..Limits::default() };
-    assert!(database.set_account_terms(account(), Some("silver"), limits).await.unwrap());
-    assert!(!database.set_account_terms(AccountId::new(T0, 9), None, limits).await.unwrap());
+    let silver = |tier: &mut Option<Arc<str>>, all: &mut Limits| {
+        (*tier, *all) = (Some("silver".into()), limits);
+    };
+    let changed = database.change_account(account(), silver).await.unwrap();
+    assert_eq!(changed, Some(vec![hash(1), hash(2)]));
+    assert_eq!(database.change_account(AccountId::new(T0, 9), silver).await.unwrap(), None);
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     let whole =
         Terms { account_tier: Some("silver".into()), account_limits: limits, ..terms.clone() };
@@ -359,10 +363,16 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
     assert!(changed[0].epoch < changed[1].epoch);
 
     let start = database.key_epoch().await.unwrap();
-    assert!(database.set_key_terms(key_id(1), &Terms::default()).await.unwrap());
-    assert!(!database.set_key_terms(key_id(3), &Terms::default()).await.unwrap(), "revoked");
+    let open = |own: &mut Terms, expires: &mut Option<Timestamp>| {
+        own.ceilings.clear();
+        *expires = Some(after(7));
+    };
+    assert_eq!(database.change_key(key_id(1), open).await.unwrap(), Some(hash(1)));
+    assert_eq!(database.change_key(key_id(3), open).await.unwrap(), None, "revoked");
+    assert_eq!(database.change_key(key_id(9), open).await.unwrap(), None);
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
-    assert_eq!(found.terms.ceilings, []);
+    assert_eq!((found.expires, &found.terms.ceilings), (Some(after(7)), &vec![]));
+    assert_eq!(found.terms.models, terms.models, "the rest stays");
     assert_eq!(database.key_changes(start, 9).await.unwrap()[0].hash, hash(1));
 
     let listed = database.account("acme").await.unwrap().unwrap();
@@ -398,13 +408,43 @@ async fn edges_live_while_they_are_heard_of(fresh: &impl Fresh) {
     assert_eq!(database.live_nodes(T0).await.unwrap(), nodes[2..]);
 }
 
-async fn findings_stand_until_they_are_seen_no_more(fresh: &impl Fresh) {
-    let database = fresh.database();
-    let finding = |subject: &str, detail: &str| Finding {
+fn found(subject: &str, detail: &str, amount: i64) -> Finding {
+    Finding {
         kind: "odd".to_owned(),
         subject: subject.to_owned(),
         detail: detail.to_owned(),
+        amount: NanoUsd(amount),
+    }
+}
+
+async fn a_finding_that_an_operator_has_closed_comes_again_only_if_it_grows(fresh: &impl Fresh) {
+    let database = fresh.database();
+    let seen = async |amount, second| {
+        database.note_finding(&found("a", "of so much", amount), after(second)).await.unwrap()
     };
+    assert!(seen(5, 0).await);
+    let (who, why) = ("uid 7", "paid back by hand");
+    assert!(database.accept_finding("odd:a", (who, why), after(1)).await.unwrap());
+    assert!(!database.accept_finding("odd:a", (who, why), after(2)).await.unwrap(), "it is closed");
+    assert!(!database.accept_finding("odd:b", (who, why), after(2)).await.unwrap());
+    assert!(!seen(5, 3).await && !seen(4, 4).await);
+    assert_eq!(database.count_findings().await.unwrap(), []);
+    assert!(seen(6, 5).await, "more is off than was put up with");
+    assert_eq!(database.count_findings().await.unwrap(), [("odd".to_owned(), 1)]);
+    assert!(!seen(5, 6).await, "that much was");
+    // Gone and come again, it is another one.
+    assert_eq!(database.close_findings("odd", after(7)).await.unwrap(), 1);
+    assert!(seen(1, 8).await);
+    let all = database.findings(true, 9).await.unwrap();
+    assert_eq!((all.len(), all[0].id.as_str()), (1, "odd:a"));
+    for statement in ["UPDATE finding_closings SET actor = 'x'", "DELETE FROM finding_closings"] {
+        assert!(fresh.tamper(statement).await.is_err(), "{statement}");
+    }
+}
+
+async fn findings_stand_until_they_are_seen_no_more(fresh: &impl Fresh) {
+    let database = fresh.database();
+    let finding = |subject: &str, detail: &str| found(subject, detail, 0);
     database.note_finding(&finding("a", "first"), T0).await.unwrap();
     database.note_finding(&finding("b", "first"), T0).await.unwrap();
     database.note_finding(&finding("a", "again"), after(5)).await.unwrap();
@@ -537,6 +577,7 @@ on_every_database! {
     epochs_are_declared_one_after_the_other,
     edges_live_while_they_are_heard_of,
     findings_stand_until_they_are_seen_no_more,
+    a_finding_that_an_operator_has_closed_comes_again_only_if_it_grows,
     usage_is_summed_by_account_and_key,
     what_is_wrong_in_the_books_is_found,
 }

@@ -205,3 +205,33 @@ async fn an_address_that_is_none_is_not_repeated() {
     assert!(matches!(failure, RedisFailure::Refused(_)), "{failure}");
     assert!(!failure.to_string().contains("hunter2"), "{failure}");
 }
+
+#[tokio::test]
+async fn what_a_key_may_do_is_not_taken_from_an_old_value() {
+    let (fresh, redis) = (FreshFile::with_account().await, RedisServer::start().await);
+    create_keys(&fresh.database, 1..2).await;
+    let one = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
+    assert_eq!(one.key(1).await, Ok(Some(key_id(1))));
+    let (name, old) = filled(&redis).await;
+    fresh.database.change_key(key_id(1), |_, expires| *expires = Some(after(1))).await.unwrap();
+    let expires =
+        async |edge: &Edge| edge.directory.find(&hash(1), T0).await.unwrap().unwrap().expires;
+    // The old value is there for half a minute; who has seen the change does not believe it.
+    eventually("the poll brought it", async || expires(&one).await == Some(after(1))).await;
+    assert_eq!(redis.ask::<String>(&["GET", &name]).await.unwrap(), old);
+    assert!(one.count(Event::RedisDoubted) > 0);
+
+    // Who begins now has not seen it, and does not find the old value.
+    let cache = RedisCache::new(&redis.address()).unwrap();
+    cache.drop_cached(&[hash(1)]).await.unwrap();
+    let cold = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
+    assert_eq!(expires(&cold).await, Some(after(1)));
+
+    fresh.database.revoke_key(key_id(1), T0).await.unwrap();
+    cache.announce_revocation(&hash(1)).await.unwrap();
+    cache.drop_cached(&[hash(1)]).await.unwrap();
+    let kept: String = redis.ask(&["GET", &name]).await.unwrap();
+    assert!(kept.starts_with("revoked:"), "a tombstone stays");
+    one.stop().await;
+    cold.stop().await;
+}

@@ -70,6 +70,7 @@ async fn ask(bank: &RedisBank, movement: &Movement<'_>) -> Result<Came, Error> {
     };
     Ok(match bank.withdraw(&withdrawal).await? {
         Withdrawn::Done => Came::Moved(Moved::Done),
+        Withdrawn::Conflict => Came::Moved(Moved::Conflict),
         Withdrawn::Short(free) => Came::Short(free),
     })
 }

@@ -254,7 +254,7 @@ fn what_is_wrong_in_the_books_is_told_and_kept() {
     open_account(&state, "acme", "10");
     done(&state, &["reconcile"]);
     assert_eq!(done(&state, &["reconcile", "--json"]), "");
-    assert_eq!(done(&state, &["reconcile", "--open"]), "");
+    assert_eq!(done(&state, &["findings", "list"]), "");
     insert(&state, &[Record { charge: NanoUsd(5), ..record(1) }]);
 
     let told = command(&state, None, &["reconcile"]);
@@ -263,10 +263,21 @@ fn what_is_wrong_in_the_books_is_told_and_kept() {
     assert!(told.out.starts_with(&format!("record_without_charge {call}: ")), "{}", told.out);
     let json = command(&state, None, &["reconcile", "--json"]);
     assert_eq!((json.end, &json_lines(&json.out)[0]["subject"]), (End::Mistaken, &call.into()));
-    let open = command(&state, None, &["reconcile", "--open", "--json"]);
-    let lines = json_lines(&open.out);
-    assert_eq!((open.end, lines.len()), (End::Mistaken, 1));
-    assert_eq!(lines[0]["first_seen"], "2026-01-01T00:00:00.000000Z");
+    let line = one_json(&state, &["findings", "list", "--json"]);
+    assert_eq!(line["first_seen"], "2026-01-01T00:00:00.000000Z");
+    assert_eq!((&line["amount_usd"], &line["state"]), (&"0.000000005".into(), &"open".into()));
+
+    let id = line["id"].as_str().unwrap();
+    assert!(done(&state, &["findings", "list"]).contains(&format!("\"{id}\"")));
+    refused(&["findings", "close", id]);
+    assert!(mistaken(&state, &["findings", "close", "x", "--note", "?"]).contains("findings list"));
+    done(&state, &["findings", "close", id, "--note", "paid back by hand"]);
+    mistaken(&state, &["findings", "close", id, "--note", "twice"]);
+    // What somebody has seen to is not told again.
+    done(&state, &["reconcile"]);
+    assert_eq!(done(&state, &["findings", "list"]), "");
+    let closed = one_json(&state, &["findings", "list", "--all", "--json"]);
+    assert_eq!((&closed["id"], &closed["state"]), (&id.into(), &"closed".into()));
 }
 
 #[test]

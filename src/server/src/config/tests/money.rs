@@ -94,6 +94,7 @@ fn tiers_and_money_are_as_typed() {
     let usual = plan("").unwrap();
     assert!(usual.tiers.is_empty() && matches!(usual.state.database, DatabasePlan::Sqlite));
     assert_eq!(usual.money.lease, Duration::from_mins(1));
+    assert_eq!(usual.money.posting_lag_max, Duration::from_mins(15));
     let plan = plan(&format!(
         "[tiers.default]
         requests_per_second = 7
@@ -122,6 +123,6 @@ fn tiers_and_money_are_as_typed() {
     let money = MoneySettings { output_tokens_default: 1_000, output_tokens_min: 10 };
     assert_eq!(settings.money, money);
     assert_eq!(plan.money.lease, Duration::from_millis(2_500));
-    let DatabasePlan::Postgres(url) = &plan.state.database else { panic!("no database") };
+    let DatabasePlan::Postgres(url, None) = &plan.state.database else { panic!("no database") };
     assert!(url.expose_secret().contains(SECRET));
 }

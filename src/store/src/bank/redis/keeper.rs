@@ -8,7 +8,7 @@ use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::script::checked_in;
 use super::server::{Life, Server};
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const WATCH_CLOSELY: Duration = Duration::from_millis(100);
 /// How often the edge says in SQL that it lives; it counts as gone after [`crate::epoch::GONE_AFTER`].
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How often Redis is asked for the oldest event that waits to be posted.
+const LAG_EVERY: Duration = Duration::from_secs(2);
 /// Seconds that it is remembered which edges have told everything.
 const CHECKED_SECONDS: u64 = 600;
 /// Where recalls are published, as the asking node and the account.
@@ -71,9 +73,12 @@ impl RedisBank {
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
-        let mut settled: Option<Life> = None;
+        let (mut settled, mut lag_looked): (Option<Life>, Option<Instant>) = (None, None);
         loop {
             let Ok(life) = look(server, settled.take()).await else { return };
+            if self.look_for_lag(server, &mut lag_looked).await.is_err() {
+                return;
+            }
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
             if let Some(life) = life.filter(|life| life.epoch >= declared) {
@@ -96,6 +101,33 @@ impl RedisBank {
                 () = self.0.broken.notified() => return,
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    /// Looks how far SQL is behind, when it is time to.
+    async fn look_for_lag(
+        &self,
+        server: &Server,
+        looked: &mut Option<Instant>,
+    ) -> Result<(), RedisFailure> {
+        if looked.is_none_or(|looked| looked.elapsed() >= LAG_EVERY) {
+            *looked = Some(Instant::now());
+            self.note_lag(server.posting_lag(COMMAND_WAIT).await?);
+        }
+        Ok(())
+    }
+
+    fn note_lag(&self, lag: Duration) {
+        let was_behind = self.is_behind();
+        let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.0.posting_lag.store(micros, Ordering::Relaxed);
+        match (was_behind, self.is_behind()) {
+            (false, true) => tracing::error!(
+                seconds = lag.as_secs(),
+                "events wait too long to be posted: paid calls are refused"
+            ),
+            (true, false) => tracing::info!("events are posted again: paid calls go on"),
+            (true, true) | (false, false) => {}
         }
     }
 

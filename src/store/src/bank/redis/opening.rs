@@ -9,7 +9,7 @@ use tokenroute_domain::pool::PurseId;
 use tokenroute_domain::time::Timestamp;
 use tokio::time::timeout;
 
-use super::script::{Run, Script, Shard, number, pool, purse, seen, text};
+use super::script::{Run, Script, Shard, number, pool, purse, seen, text, withdrawn};
 use super::server::{Server, garbled};
 use super::{RedisBank, Standing, away};
 use crate::Error;
@@ -43,6 +43,8 @@ pub(crate) enum Shut {
 pub enum Withdrawn {
     /// It is done, or was done before.
     Done,
+    /// One of another amount was done before under its name.
+    Conflict,
     /// The pool has only so much that is not lent.
     Short(NanoUsd),
 }
@@ -157,6 +159,7 @@ impl RedisBank {
             let answer = answer.map_err(cut)?;
             match (word(&answer), answer.get(1).and_then(number)) {
                 (Some("OK" | "DUP"), _) => return Ok(Withdrawn::Done),
+                (Some("OTHER"), _) => return Ok(Withdrawn::Conflict),
                 (Some("SHORT"), Some(free)) => return Ok(Withdrawn::Short(NanoUsd(free))),
                 (Some("MISS"), _) => {
                     let needs = vec![(0, Need::Pool(withdrawal.account))];
@@ -177,7 +180,7 @@ fn withdraw(standing: &Standing, withdrawal: &Withdrawal) -> Run {
     let shard = Shard::of_account(account);
     Run::new(
         Script::Withdraw,
-        vec![pool(account), seen(account), shard.events(), shard.epoch(), shard.due()],
+        vec![pool(account), seen(account), shard.events(), shard.epoch(), withdrawn(account)],
     )
     .arg(standing.life.epoch)
     .arg(account)

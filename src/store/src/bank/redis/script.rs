@@ -170,6 +170,11 @@ pub(crate) fn seen(account: AccountId) -> String {
     Shard::of_account(account).key(&format!("seen:{account}"))
 }
 
+/// The amounts of an account's withdrawals, by their names.
+pub(crate) fn withdrawn(account: AccountId) -> String {
+    Shard::of_account(account).key(&format!("withdrawn:{account}"))
+}
+
 /// What is counted under one ceiling.
 pub(crate) fn purse(account: AccountId, id: PurseId) -> String {
     let PurseId { key, period, number } = id;

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokenroute_domain::time::Timestamp;
 
-use super::script::{Digests, Run, Shard, list, text};
+use super::script::{Digests, Run, Shard, list, number, text};
 use crate::redis_cache::{CONNECT_WAIT, RedisCache, RedisFailure, in_time, refusal};
 
 /// What a shard's epoch key says.
@@ -168,6 +168,39 @@ impl Server {
         // The shards were not asked in one instant.
         life.recovering = lives.iter().flatten().any(|one| one.recovering);
         Ok(Some(life))
+    }
+
+    /// What the server is told to forget when its memory is full; `None` if nothing, as it must be.
+    pub(crate) async fn eviction(&self, budget: Duration) -> Result<Option<String>, RedisFailure> {
+        let memory: Value = self.ask(redis::cmd("INFO").arg("memory"), budget).await?;
+        let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
+        Ok(policy.map(str::to_owned))
+    }
+
+    /// By one command for all shards: how long the oldest event has been waiting to be posted, by the server's own clock.
+    pub(crate) async fn posting_lag(&self, budget: Duration) -> Result<Duration, RedisFailure> {
+        let mut pipeline = redis::pipe();
+        let read = pipeline.cmd("XREAD").arg("COUNT").arg(1).arg("STREAMS");
+        for shard in Shard::all() {
+            read.arg(shard.events());
+        }
+        for _ in Shard::all() {
+            read.arg("0");
+        }
+        pipeline.cmd("TIME");
+        let (streams, time): (Value, Value) = self.pipe(&pipeline, budget).await?;
+        let [seconds, micros] = list(&time).unwrap_or_default() else { return Err(garbled()) };
+        let whole = number(seconds).and_then(|seconds| seconds.checked_mul(1_000));
+        let now =
+            whole.zip(number(micros)).and_then(|(whole, part)| whole.checked_add(part / 1_000));
+        let now = now.and_then(|now| u64::try_from(now).ok()).ok_or_else(garbled)?;
+        // An event is named by when it came, in milliseconds.
+        let came = |stream: &Value| -> Option<u64> {
+            let entry = list(list(stream)?.get(1)?)?.first()?;
+            text(list(entry)?.first()?)?.split_once('-')?.0.parse().ok()
+        };
+        let oldest = list(&streams).unwrap_or_default().iter().filter_map(came).min();
+        Ok(Duration::from_millis(oldest.map_or(0, |oldest| now.saturating_sub(oldest))))
     }
 
     pub(crate) async fn pipe<T: redis::FromRedisValue>(
