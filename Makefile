@@ -33,11 +33,11 @@ setup: ## Install what the tests need, unless it is there
 	@tests/setup.sh
 
 .PHONY: test
-test: setup format lint units agreement e2e ## Everything: what CI runs
+test: setup format lint supply units agreement counts e2e ## Everything: what CI runs
 	@echo "make test: everything passed"
 
 .PHONY: check
-check: format lint units agreement ## The inner loop: format, lints, unit tests, a few seconds of each fuzz target
+check: format lint supply units agreement counts ## The inner loop: format, lints, what is built in, unit tests, a few seconds of each fuzz target
 	@echo "make check: passed"
 
 .PHONY: format
@@ -51,6 +51,18 @@ lint:
 	tests/packages.sh cmake
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 
+.PHONY: supply
+supply:
+	@$(TOOLS)
+	echo "== supply: versions, licences and sources of what is built in"
+	command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: make setup" >&2; exit 1; }
+	cargo-deny --offline --locked --log-level error check bans licenses sources
+
+.PHONY: advisories
+advisories: ## What is built in against the advisory database, which is fetched
+	@$(TOOLS)
+	cargo-deny --locked check advisories
+
 .PHONY: units
 units:
 	@echo "== unit tests, house rules, fuzz targets"
@@ -62,6 +74,14 @@ agreement:
 	@$(TOOLS)
 	echo "== differential: the request scanner against CPython and Node"
 	python3 tests/differential/run.py 20000
+
+.PHONY: counts
+counts:
+	@$(TOOLS)
+	echo "== instructions and system calls of a call"
+	tests/packages.sh cmake valgrind strace
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider
+	python3 benches/count.py
 
 .PHONY: e2e
 e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreSQL
@@ -83,7 +103,9 @@ soak: ## The tests of faults at an operator's own pace, no duration divided by t
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_SECONDS (600)
 	@tests/packages.sh cmake
-	BOLERO_RANDOM_TEST_TIME_MS=$$(( $(FUZZ_SECONDS) * 1000 )) cargo test --quiet --package tokenroute-fuzz
+	export BOLERO_RANDOM_TEST_TIME_MS=$$(( $(FUZZ_SECONDS) * 1000 ))
+	cargo test --quiet --package tokenroute-fuzz
+	cargo test --quiet --package tokenroute-server config::tests::fuzz
 
 .PHONY: differential
 differential: ## The request scanner against CPython and Node with BODIES (1000000) bodies
@@ -99,6 +121,18 @@ loadtest: ## The table: CPU and latency beside nginx, HAProxy and bare Pingora (
 	@tests/packages.sh cmake nginx haproxy
 	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
 	loadtest/table.py
+
+.PHONY: loadtest-overload
+loadtest-overload: ## Four times the load that the edge can take: what is served, and how others are turned away (about 2 minutes)
+	@tests/packages.sh cmake
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/overload.py
+
+.PHONY: loadtest-streams
+loadtest-streams: ## 8,000 streams at once, three times: failures, cores, memory (about 5 minutes)
+	@tests/packages.sh cmake
+	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
+	loadtest/streams.py
 
 .PHONY: loadtest-money
 loadtest-money: ## What a paid call costs beside an unpaid one, on one node and with Redis (about 2 minutes)

@@ -40,8 +40,9 @@ output = "4"
 
 # title, figure in the driver's report, arguments of the driver
 MEASURES = [
-    ("CPU us/request, 1 KB, 64 connections", "cpu_us_per_request",
-     ["--model", "load-json-600", "--connections", "64", "--body-bytes", "1024"]),
+    # At a rate that posting can hold as well: what is not posted at the end would not have been counted.
+    ("CPU us/request, 1 KB, 64 connections, 5,000/s", "cpu_us_per_request",
+     ["--model", "load-json-600", "--connections", "64", "--body-bytes", "1024", "--rate", "5000"]),
     ("p50 us at one connection, 1 KB", ("latency_us", "p50"),
      ["--model", "load-json-600", "--connections", "1", "--body-bytes", "1024"]),
     ("CPU us/event, bunched", "cpu_us_per_event",

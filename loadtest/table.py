@@ -251,9 +251,9 @@ def measure(options, subject, name, arguments):
     if ran.returncode != 0:
         raise Failed(f"{subject.name}, {name}: {ran.stderr.strip()}")
     report = json.loads(ran.stdout)
-    if report["errors"]:
+    if report["errors"] or report["sheds"]:
         print(f"  {subject.name}, {name}: {report['errors']} errors "
-              f"{report['errors_by_kind']}", file=sys.stderr)
+              f"{report['errors_by_kind']}, {report['sheds']} turned away", file=sys.stderr)
     return report
 
 

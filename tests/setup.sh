@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tests/packages.sh cmake redis-server postgres curl openssl python3 git
+tests/packages.sh cmake redis-server postgres nginx haproxy slowhttptest curl openssl python3 git
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 
 # Also what is only for other systems: the house rules read of every package in the lock file.

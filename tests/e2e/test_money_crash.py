@@ -104,7 +104,7 @@ class Killer:
         if victim is not control:
             self.edge_kills.append(time.monotonic_ns() // 1_000)
         victim.kill()
-        victim.environment = self.environment
+        victim.environment |= self.environment
         victim.start()
         if store:
             store.join()

@@ -1,10 +1,12 @@
 """Who leaves a stream pays for the prompt and for what was received, wherever in the stream that is."""
 
 import concurrent.futures
+import json
 
+import h2.events
 import pytest
 
-from harness import books, raw
+from harness import books, http2, raw
 from harness.edge import priced
 from harness.gateway import INPUT_PRICE, OUTPUT_PRICE, chat
 from harness.waiting import until
@@ -26,13 +28,37 @@ CALLERS = 10
 def nodes(tmp_path_factory, provider):
     from harness.edge import Fleet
 
-    nodes = Fleet(tmp_path_factory.mktemp("disconnect"), provider, models=MODELS).start()
+    nodes = Fleet(tmp_path_factory.mktemp("disconnect"), provider, models=MODELS, listen="h2c = true").start()
     yield nodes
     nodes.stop()
 
 
+def speaking(text):
+    """How many events say something."""
+    return text.count(b'"content":"') - text.count(b'"content":""')
+
+
+def reset_after(edge, key, model, events):
+    """The same as below on a stream of HTTP/2, which is reset. Its connection stays."""
+    with http2.Connection(edge.address) as connection:
+        body = json.dumps(chat(f"box/{model}", TEXT, stream=True)).encode()
+        fields = [("authorization", f"Bearer {key}"), ("content-type", "application/json")]
+        stream = connection.request("/v1/chat/completions", *fields, body=body)
+        head = dict(connection.await_event(h2.events.ResponseReceived, stream).headers)
+        received = 0
+        while received < events:
+            connection.read_more()
+            received = speaking(b"".join(one.data for one in connection.events if isinstance(one, h2.events.DataReceived)))
+        connection.reset(stream)
+        call = head[b"x-request-id"].decode()
+        assert edge.record(call)
+        return call, received
+
+
 def leave_after(edge, key, model, events, how):
     """Leaves when so many events that say something have come, and tells the call and how many those were."""
+    if how == "reset":
+        return reset_after(edge, key, model, events)
     connection = raw.Connection(edge.address)
     connection.send(edge.request(chat(f"box/{model}", TEXT, stream=True), key=key))
     head = connection.read_head()
@@ -40,12 +66,12 @@ def leave_after(edge, key, model, events, how):
     received, text = 0, b""
     while received < events:
         text += connection.read_chunk()
-        received = text.count(b'"content":"') - text.count(b'"content":""')
+        received = speaking(text)
     connection.reset() if how == "rst" else connection.close()
     return head.header("x-request-id"), received
 
 
-@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("how", ["fin", "rst", "reset"])
 @pytest.mark.parametrize("model", [TOLD, UNTOLD])
 def test_leaving_at_every_event_costs_the_prompt_and_what_came(nodes, model, how):
     edge = nodes.first

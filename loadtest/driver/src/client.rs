@@ -1,10 +1,10 @@
 //! A client connection: sends prepared requests and reads the answers, with little more work than that takes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const READ_BYTES: usize = 32 * 1024;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     Broken,
     /// The answer is no HTTP, or its framing is wrong.
     Framing,
-    /// The answer's status is not 200.
+    /// The answer's status is neither 200 nor 503.
     Status,
     /// An event stream ended without `[DONE]`.
     NotDone,
@@ -43,6 +43,15 @@ enum Chunk {
     Over,
 }
 
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exchanged {
+    /// The connection can be used again.
+    pub(crate) keeps: bool,
+    /// It was turned away with 503.
+    pub(crate) shed: bool,
+}
+
 /// A connection and what was read from it too much.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -51,27 +60,34 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address).await.map_err(|_error| Failure::Connect)?;
+    /// Connects to `address`, from another than the usual one if there is a `source`.
+    pub(crate) async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<Self, Failure> {
+        let stream = connect(address, source).await.map_err(|_error| Failure::Connect)?;
         stream.set_nodelay(true).map_err(|_error| Failure::Connect)?;
         Ok(Self { stream, inbox: BytesMut::with_capacity(READ_BYTES) })
     }
 
     /// Sends `request` and reads the answer to its end; `part` gets the body piece by piece.
-    /// Returns whether the connection can be used again.
+    /// The body of an answer that turns it away is not given out.
     pub(crate) async fn exchange(
         &mut self,
         request: &[u8],
         mut part: impl FnMut(&[u8]),
-    ) -> Result<bool, Failure> {
+    ) -> Result<Exchanged, Failure> {
         self.stream.write_all(request).await.map_err(|_error| Failure::Broken)?;
-        let (mut body, keeps) = self.read_head().await?;
+        let (shed, mut body, keeps) = self.read_head().await?;
+        let mut part = |data: &[u8]| {
+            if !shed {
+                part(data);
+            }
+        };
         loop {
             match self.take_body(&mut body, &mut part)? {
-                true => return Ok(keeps && body != Body::UntilClose),
+                true => return Ok(Exchanged { keeps: keeps && body != Body::UntilClose, shed }),
                 false if self.fill().await? == 0 => {
                     let ended = body == Body::UntilClose;
-                    return if ended { Ok(false) } else { Err(Failure::Broken) };
+                    let exchanged = Exchanged { keeps: false, shed };
+                    return if ended { Ok(exchanged) } else { Err(Failure::Broken) };
                 }
                 false => {}
             }
@@ -85,18 +101,21 @@ impl Connection {
         self.stream.read_buf(&mut self.inbox).await.map_err(|_error| Failure::Broken)
     }
 
-    async fn read_head(&mut self) -> Result<(Body, bool), Failure> {
+    /// Whether it is turned away, how its body ends, and whether the connection stays.
+    async fn read_head(&mut self) -> Result<(bool, Body, bool), Failure> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
             let mut response = httparse::Response::new(&mut fields);
             match response.parse(&self.inbox).map_err(|_error| Failure::Framing)? {
                 httparse::Status::Complete(bytes) => {
-                    if response.code != Some(200) {
-                        return Err(Failure::Status);
-                    }
-                    let read = read_fields(&response)?;
+                    let shed = match response.code {
+                        Some(200) => false,
+                        Some(503) => true,
+                        Some(_) | None => return Err(Failure::Status),
+                    };
+                    let (body, keeps) = read_fields(&response)?;
                     self.inbox.advance(bytes);
-                    return Ok(read);
+                    return Ok((shed, body, keeps));
                 }
                 httparse::Status::Partial if self.inbox.len() > HEAD_BYTES_MAX => {
                     return Err(Failure::Framing);
@@ -176,6 +195,13 @@ impl Connection {
         self.inbox.advance(at.saturating_add(2));
         Ok(Some(size))
     }
+}
+
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
 }
 
 fn read_fields(response: &httparse::Response<'_, '_>) -> Result<(Body, bool), Failure> {

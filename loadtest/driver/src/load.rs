@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokenroute_provider::monotonic_ns;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::client::{Connection, Failure};
+use crate::client::{Connection, Exchanged, Failure};
 use crate::events::Events;
 use crate::meter::Meter;
 use crate::process::{self, Reading};
@@ -37,6 +37,8 @@ pub enum Mode {
 pub struct Plan {
     /// Where is called.
     pub address: SocketAddr,
+    /// The address that is called from, if not the usual one: ports are counted for each.
+    pub source: Option<IpAddr>,
     /// The path that is called.
     pub path: String,
     /// The model that is asked for.
@@ -80,6 +82,7 @@ async fn drive(plan: &Plan) -> io::Result<Value> {
     for index in 0..count {
         let worker = Worker {
             address: plan.address,
+            source: plan.source,
             streams: plan.mode == Mode::Sse,
             request: Rc::clone(&request),
             meter: Rc::clone(&meter),
@@ -139,6 +142,7 @@ fn report(plan: &Plan, meter: &Meter, spent_ns: u64, usage: &Use) -> Value {
         "cpu_us_per_request": (meter.requests > 0).then(|| ratio(run_ns, meter.requests) / 1_000.0),
         "cpu_us_per_event": (meter.events > 0).then(|| ratio(run_ns, meter.events) / 1_000.0),
         "rss_kb_idle": usage.idle.rss_kb,
+        "rss_kb_begin": usage.before.rss_kb,
         "rss_kb_peak": usage.peak_kb,
         "rss_kb_end": usage.after.rss_kb,
         "rss_kb_peak_ever": usage.after.rss_peak_kb,
@@ -206,6 +210,7 @@ fn request(plan: &Plan) -> Vec<u8> {
 /// One connection's loop of calls.
 struct Worker {
     address: SocketAddr,
+    source: Option<IpAddr>,
     streams: bool,
     request: Rc<[u8]>,
     meter: Rc<RefCell<Meter>>,
@@ -230,11 +235,16 @@ impl Worker {
             let from_ns = if self.period_ns.is_some() { due_ns } else { monotonic_ns() };
             turn = turn.saturating_add(1);
             match self.call(&mut connection, from_ns).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    connection = None;
-                    let mut meter = self.meter.borrow_mut();
-                    meter.reconnects = meter.reconnects.saturating_add(1);
+                Ok(Exchanged { keeps, shed }) => {
+                    if !keeps {
+                        connection = None;
+                        let mut meter = self.meter.borrow_mut();
+                        meter.reconnects = meter.reconnects.saturating_add(1);
+                    }
+                    // At a fixed rate others call meanwhile, as they would.
+                    if shed && self.period_ns.is_none() {
+                        tokio::time::sleep(FAILURE_PAUSE).await;
+                    }
                 }
                 Err(failure) => {
                     connection = None;
@@ -249,14 +259,15 @@ impl Worker {
         &self,
         connection: &mut Option<Connection>,
         from_ns: u64,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Exchanged, Failure> {
         let opened = match connection.take() {
             Some(opened) => opened,
-            None => Connection::open(self.address).await?,
+            None => Connection::open(self.address, self.source).await?,
         };
         let opened = connection.insert(opened);
         let mut events = Events::default();
         let mut is_first = true;
+        let sent_ns = monotonic_ns();
         let read = opened.exchange(&self.request, |data| {
             if data.is_empty() {
                 return;
@@ -265,7 +276,7 @@ impl Worker {
             let now_ns = monotonic_ns();
             if is_first {
                 is_first = false;
-                meter.first(now_ns.saturating_sub(from_ns));
+                meter.first(now_ns.saturating_sub(from_ns), now_ns.saturating_sub(sent_ns));
             }
             if meter.recording {
                 meter.bytes = meter.bytes.saturating_add(u64::try_from(data.len()).unwrap_or(0));
@@ -276,16 +287,20 @@ impl Worker {
                 });
             }
         });
-        let keeps = read.await;
+        let exchanged = read.await;
         let mut meter = self.meter.borrow_mut();
         if !is_first {
             meter.streams_open = meter.streams_open.saturating_sub(1);
         }
-        let keeps = keeps?;
+        let exchanged = exchanged?;
+        if exchanged.shed {
+            meter.shed(monotonic_ns().saturating_sub(sent_ns));
+            return Ok(exchanged);
+        }
         if self.streams && !events.is_done() {
             return Err(Failure::NotDone);
         }
         meter.answered(monotonic_ns().saturating_sub(from_ns));
-        Ok(keeps)
+        Ok(exchanged)
     }
 }

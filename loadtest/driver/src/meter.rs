@@ -17,10 +17,15 @@ pub(crate) struct Meter {
     pub(crate) failures: BTreeMap<Failure, u64>,
     /// Connections that the other side closed after an answer, as it may.
     pub(crate) reconnects: u64,
+    /// Calls that were turned away with 503, and how long that took from when they were sent.
+    pub(crate) sheds: u64,
+    shed: Histogram,
     pub(crate) streams_open: u64,
     pub(crate) streams_open_max: u64,
     latency: Histogram,
     first: Histogram,
+    /// The same from when the call was sent.
+    sent_first: Histogram,
     delay: Histogram,
 }
 
@@ -33,12 +38,21 @@ impl Meter {
         }
     }
 
+    /// A call was turned away.
+    pub(crate) fn shed(&mut self, nanos: u64) {
+        if self.recording {
+            self.sheds = self.sheds.saturating_add(1);
+            self.shed.add(nanos);
+        }
+    }
+
     /// The first part of a body is there.
-    pub(crate) fn first(&mut self, nanos: u64) {
+    pub(crate) fn first(&mut self, nanos: u64, sent_nanos: u64) {
         self.streams_open = self.streams_open.saturating_add(1);
         self.streams_open_max = self.streams_open_max.max(self.streams_open);
         if self.recording {
             self.first.add(nanos);
+            self.sent_first.add(sent_nanos);
         }
     }
 
@@ -67,12 +81,15 @@ impl Meter {
             "requests": self.requests,
             "errors": self.failures(),
             "errors_by_kind": kinds.collect::<BTreeMap<_, _>>(),
+            "sheds": self.sheds,
+            "shed_us": summary(&self.shed),
             "reconnects": self.reconnects,
             "events": self.events,
             "body_bytes": self.bytes,
             "streams_open_max": self.streams_open_max,
             "latency_us": summary(&self.latency),
             "first_us": summary(&self.first),
+            "sent_first_us": summary(&self.sent_first),
             "event_delay_us": summary(&self.delay),
         })
     }

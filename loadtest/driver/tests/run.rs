@@ -26,6 +26,7 @@ fn provider() -> SocketAddr {
 fn plan(model: &str, mode: Mode) -> Plan {
     Plan {
         address: provider(),
+        source: None,
         path: "/v1/chat/completions".to_owned(),
         model: model.to_owned(),
         key: "sk-load".to_owned(),
@@ -74,6 +75,17 @@ fn a_fixed_rate_is_not_exceeded() {
     let report = run(&plan).unwrap();
     // 15 are due in the window; late ones from before it may be added.
     assert!(number(&report, "requests") <= 20.0, "{report}");
+}
+
+#[test]
+fn who_is_turned_away_has_not_failed() {
+    let mut plan = plan("words-3+first-2-status-503-retry-1", Mode::Rps);
+    plan.warmup = Duration::ZERO;
+    plan.source = Some([127, 0, 0, 2].into());
+    let report = run(&plan).unwrap();
+    assert_eq!((&report["sheds"], &report["errors"]), (&2.into(), &0.into()), "{report}");
+    assert!(report["shed_us"]["p50"].as_f64().unwrap() > 0.0);
+    assert!(number(&report, "requests") >= 1.0);
 }
 
 #[test]

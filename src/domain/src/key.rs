@@ -290,6 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_begin_and_end_alike_are_told_apart() {
+        const ALIKE: usize = 20;
+        const KEYS: u32 = 1_000_000;
+        let pepper = Pepper::new(&[3; 32]);
+        let mut text = *RawKey::new([1; 32]).expose().as_bytes().first_chunk::<KEY_LEN>().unwrap();
+        let mut hashes = std::collections::HashSet::new();
+        for number in 0..KEYS {
+            // Nothing else differs: what caches are indexed by is made of every character.
+            let digits = format!("{number:09}");
+            text[ALIKE..ALIKE + digits.len()].copy_from_slice(digits.as_bytes());
+            assert!(ALIKE + digits.len() <= KEY_LEN - ALIKE);
+            hashes.insert(pepper.hash(&RawKey(text)));
+        }
+        assert_eq!(hashes.len(), usize::try_from(KEYS).unwrap());
+        assert_eq!(size_of::<KeyHash>(), 32, "the whole of HMAC-SHA-256");
+    }
+
+    #[test]
     fn nothing_shows_a_secret() {
         let key = RawKey::new([7; 32]);
         let shown =

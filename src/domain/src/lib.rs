@@ -13,6 +13,7 @@ pub mod id;
 pub mod journal;
 pub mod key;
 pub mod limit;
+pub mod load;
 pub mod money;
 pub mod pool;
 pub mod record;

@@ -40,8 +40,8 @@ impl Asked {
 }
 
 /// Holds the head against one strict reading of it, then its method and path against the table of
-/// endpoints. What comes out is the only thing that later decisions are made on. A connection whose head
-/// can be read in two ways is not used again.
+/// endpoints. What comes out is the only thing that later decisions are made on. A connection that
+/// brought what can be read in two ways is not used again.
 pub(crate) fn endpoint(session: &mut ServerSession, limits: &Limits) -> Result<Asked, Refusal> {
     check_size(session.req_header(), limits)?;
     let asked = match session.as_http1() {
@@ -51,13 +51,21 @@ pub(crate) fn endpoint(session: &mut ServerSession, limits: &Limits) -> Result<A
             .and_then(|head| route(head.method, head.target)),
         None => http2(session.req_header()),
     };
-    if matches!(
-        asked,
-        Err(Refusal::HeadMalformed | Refusal::FramingAmbiguous | Refusal::HostInvalid)
-    ) {
+    if asked.as_ref().is_err_and(|refusal| is_odd(*refusal)) {
         session.set_keepalive(None);
     }
     asked
+}
+
+/// Whether somebody may read the head in another way.
+const fn is_odd(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::HeadMalformed
+            | Refusal::FramingAmbiguous
+            | Refusal::HostInvalid
+            | Refusal::TargetInvalid
+    )
 }
 
 /// The same of a head in HTTP/2, whose framing is the protocol's own.
@@ -203,7 +211,10 @@ pub(crate) async fn request(
         if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
             return refuse(Refusal::ExpectationFailed);
         }
+        // Pingora takes an answer before the end of the body for the connection's last.
+        let kept = session.get_keepalive();
         session.write_continue_response().await.map_err(|_| Fault::ClientGone)?;
+        session.set_keepalive(kept);
     }
     let mut request = Request::new(limits, buffered);
     request.read_head(session).await?;

@@ -1,21 +1,30 @@
 //! `/healthz`, `/readyz`, `/metrics` and `/admin/targets`, on an address of their own.
 
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v1::server::HttpSession;
 
 use tokenroute_domain::routing::{Failure, Standing};
+use tokenroute_wire::head::{self, Flaw};
 
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::snapshot::Snapshot;
+
+/// What plain pages are.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Status, type and text.
+type Page = (StatusCode, &'static str, String);
 
 /// The admin pages. They read; nothing can be changed here.
 #[derive(Debug)]
@@ -28,11 +37,47 @@ pub struct Admin {
     pub outbox: Outbox,
     /// The table whose targets are told.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Names that the pages may be asked for under, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 impl Admin {
-    fn page(&self, method: &Method, path: &str) -> (StatusCode, &'static str, String) {
-        const TEXT: &str = "text/plain; charset=utf-8";
+    /// What a request is answered, whose head is held against the same reading as a client's.
+    fn answer(&self, session: &ServerSession) -> Page {
+        let head = session.req_header();
+        let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let raw = session.as_http1().map(HttpSession::get_headers_raw_bytes);
+        let flaw = raw.and_then(|raw| head::read(&raw).err());
+        match (flaw, host) {
+            // Health checks in HTTP/1.0 know no host. Browsers, which can be lured, do.
+            (Some(Flaw::Host), None) if head.version == Version::HTTP_10 => {}
+            (Some(_), _) => return (StatusCode::BAD_REQUEST, TEXT, "bad request\n".into()),
+            (None, host) if !self.knows(host.unwrap_or_default()) => {
+                return (
+                    StatusCode::MISDIRECTED_REQUEST,
+                    TEXT,
+                    "not a name in [admin] hosts\n".into(),
+                );
+            }
+            (None, _) => {}
+        }
+        self.page(&head.method, head.uri.path())
+    }
+
+    /// Whether a host is an IP address, `localhost` or one of ours, with a port or without.
+    fn knows(&self, host: &[u8]) -> bool {
+        let Ok(host) = std::str::from_utf8(host) else { return false };
+        if host.parse::<SocketAddr>().is_ok() || host.parse::<Ipv4Addr>().is_ok() {
+            return true;
+        }
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let name = host.split(':').next().unwrap_or_default();
+        bracketed.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Page {
         match (method, path) {
             (&Method::GET, "/healthz") => (StatusCode::OK, TEXT, "ok\n".into()),
             (&Method::GET, "/readyz") if !self.lifecycle.wants_traffic() => {
@@ -97,13 +142,15 @@ fn targets(snapshot: &Snapshot) -> String {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let head = session.req_header();
-        let (status, kind, body) = self.page(&head.method, head.uri.path());
+        let (status, kind, body) = self.answer(session);
+        if status == StatusCode::BAD_REQUEST {
+            session.set_keepalive(None);
+        }
         let length = body.len().into();
         let mut response = Response::new(body.into_bytes());
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CONTENT_LENGTH, length);
         response
     }

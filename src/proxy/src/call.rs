@@ -7,8 +7,9 @@ use tokenroute_domain::admission::Refusal;
 use tokenroute_domain::catalog::Route;
 use tokenroute_domain::id::CallId;
 use tokenroute_domain::journal::{Ended, Intent, Mark};
-use tokenroute_domain::key::{Funding, SharedKey};
+use tokenroute_domain::key::{ApiKey, Funding, SharedKey};
 use tokenroute_domain::limit::allowance::Levels;
+use tokenroute_domain::load::Shed;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
 use tokenroute_domain::routing::Failure;
@@ -20,6 +21,8 @@ use crate::account::{Account, Count, Part};
 use crate::books::{Books, Denied, Hold, Progress};
 use crate::clock;
 use crate::estimate::{Estimator, PROMPT_BYTES_MAX, in_proportion};
+use crate::governor::Governor;
+use crate::holders::Held;
 use crate::lifecycle::{InFlight, Lifecycle};
 use crate::limits::{Limited, Permit};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -67,6 +70,10 @@ pub(crate) struct Call {
     /// After how long a limit of ours may let the call pass, if it did not.
     pub(crate) retry_after: Option<Duration>,
     permit: Option<Permit>,
+    /// Its place among the calls of its key.
+    held: Option<Held>,
+    /// It was turned away: there is nothing to tell but that.
+    turned_away: bool,
     route: Option<(Arc<Route>, Option<Arc<RouteMetrics>>)>,
     ending: Option<(Outcome, Option<&'static str>)>,
     first_token_micros: Option<u64>,
@@ -94,6 +101,8 @@ impl Call {
             levels: Levels::default(),
             retry_after: None,
             permit: None,
+            held: None,
+            turned_away: false,
             route: None,
             ending: None,
             first_token_micros: None,
@@ -103,6 +112,27 @@ impl Call {
             _in_flight: ledger.lifecycle.enter(),
             ledger: Arc::clone(ledger),
         }
+    }
+
+    /// Takes a place among the calls that there may be.
+    pub(crate) fn enter(
+        &mut self,
+        governor: &Governor,
+        key: &ApiKey,
+        calls_max: usize,
+    ) -> Result<(), Shed> {
+        let calls = self.calls();
+        governor.check_calls(calls, calls_max)?;
+        // Lists of models cost little.
+        if self.endpoint != Endpoint::Models {
+            self.held = Some(governor.place(key.id, (calls, calls_max))?);
+        }
+        Ok(())
+    }
+
+    /// Takes note that it was turned away.
+    pub(crate) fn turn_away(&mut self) {
+        self.turned_away = true;
     }
 
     /// Names the caller and reserves room for the record; `false` if there is none.
@@ -300,6 +330,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.ledger.metrics.in_flight.dec();
+        if self.turned_away {
+            return;
+        }
         let Some(slot) = self.slot.take() else {
             self.ledger.metrics.calls_without_slot.inc();
             return;

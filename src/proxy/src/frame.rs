@@ -15,8 +15,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use tokenroute_domain::admission::Refusal;
+use tokio::sync::watch;
 
 use crate::accept;
+use crate::floods::Watch;
 use crate::gateway::Gateway;
 use crate::patience::{Patient, Progress};
 
@@ -28,7 +30,7 @@ const READ_SECONDS: u64 = 60;
 pub struct Settings {
     /// Whether HTTP/2 is spoken without TLS to clients that begin with it.
     pub h2c: bool,
-    /// Requests until an HTTP/1.1 connection is closed.
+    /// Requests until a connection is closed, or its client told to make another one.
     pub requests_max: u32,
     /// What HTTP/2 connections are told.
     pub http2: H2Options,
@@ -90,6 +92,29 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Streams beside each other, until the client leaves, or has done nothing for long, or floods us.
+    async fn serve_http2(&self, mut stream: Patient, progress: &Progress, leaving: &ShutdownWatch) {
+        let leave = watch::Sender::new(false);
+        stream.watch(Watch::new(self.requests_max, leave.clone()));
+        let told = leave.subscribe();
+        let mut leaving = leaving.clone();
+        tokio::select! {
+            biased;
+            () = async {
+                if leaving.changed().await.is_ok() {
+                    leave.send_replace(true);
+                }
+                std::future::pending().await
+            } => {}
+            _ = self.http2.process_new(Box::new(stream), &told) => {}
+        }
+        if progress.is_flooded() {
+            self.gateway.note_flood();
+        }
+    }
+}
+
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame").field("h2c", &self.h2c).finish_non_exhaustive()
@@ -106,7 +131,8 @@ impl ServerApp for Frame {
         let progress = Progress::default();
         let mut stream = Patient::new(stream, self.gateway.waits(), progress.clone());
         if stream.speaks_http2(self.h2c).await.ok()? {
-            self.http2.process_new(Box::new(stream), leaving).await
+            self.serve_http2(stream, &progress, leaving).await;
+            None
         } else {
             self.serve_http1(stream, &progress, leaving).await;
             None

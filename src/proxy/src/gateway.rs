@@ -10,6 +10,7 @@ use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use tokenroute_domain::admission::{self, Refusal};
 use tokenroute_domain::key::{ApiKey, Pepper};
+use tokenroute_domain::load::Shed;
 use tokenroute_domain::record::Outcome;
 
 use crate::accept::{self, Asked};
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::dispatch::{Attempts, Terms};
 use crate::estimate::Estimator;
 use crate::funds;
+use crate::governor::Governor;
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limiter;
@@ -45,6 +47,7 @@ pub struct Gateway {
     ledger: Arc<Ledger>,
     buffered: Arc<Buffered>,
     limiter: Limiter,
+    governor: Governor,
 }
 
 /// What a gateway is made of.
@@ -68,17 +71,29 @@ pub struct Parts {
     pub books: Books,
     /// Who decides about limits.
     pub limiter: Limiter,
+    /// Who turns calls away when there are too many.
+    pub governor: Governor,
 }
 
 impl Gateway {
     /// Builds the gateway; fails only if the counting thread cannot be started.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
         let Parts { keys, peppers, snapshot, targets, outbox, metrics, .. } = parts;
-        let Parts { lifecycle, books, limiter, .. } = parts;
+        let Parts { lifecycle, books, limiter, governor, .. } = parts;
         let estimator = Estimator::start(outbox.free())?;
         let ledger = Arc::new(Ledger { outbox, metrics, estimator, lifecycle, books });
         let (connector, buffered) = (Arc::new(Connector::new()), Arc::default());
-        Ok(Self { keys, peppers, snapshot, targets, connector, ledger, buffered, limiter })
+        Ok(Self {
+            keys,
+            peppers,
+            snapshot,
+            targets,
+            connector,
+            ledger,
+            buffered,
+            limiter,
+            governor,
+        })
     }
 
     /// A model call, top to bottom. Whatever way it is left, dropping `call` leaves its record.
@@ -88,6 +103,7 @@ impl Gateway {
 
         let asked = accept::endpoint(session, &snapshot.limits).map_err(Fault::Refused)?;
         call.endpoint = asked.endpoint();
+        self.governor.look(call.endpoint).map_err(Fault::Shed)?;
         let headers = &session.req_header().headers;
         let key = accept::key(headers, &*self.keys, &self.peppers, call.started)
             .await
@@ -95,8 +111,9 @@ impl Gateway {
         if self.ledger.lifecycle.is_closed() {
             return Err(Fault::Refused(Refusal::ShuttingDown));
         }
-        let calls = self.ledger.lifecycle.calls();
-        if calls > snapshot.limits.calls_max || !call.identify(Arc::clone(&key)) {
+        let calls_max = snapshot.limits.calls_max;
+        call.enter(&self.governor, &key, calls_max).map_err(Fault::Shed)?;
+        if !call.identify(Arc::clone(&key)) {
             return Err(Fault::Refused(Refusal::Overloaded));
         }
         let Asked::Answer(_) = asked else {
@@ -138,6 +155,9 @@ impl Gateway {
                 Fault::Panicked
             }
         };
+        if let Fault::Shed(why) = fault {
+            return self.turn_away(session, (call, why)).await;
+        }
         if !call.reserve_unknown() {
             fault = Fault::Refused(Refusal::Overloaded);
         }
@@ -157,6 +177,11 @@ impl Gateway {
         session.shutdown().await;
     }
 
+    /// Counts an HTTP/2 connection that was given up for its floods.
+    pub(crate) fn note_flood(&self) {
+        self.ledger.metrics.floods.inc();
+    }
+
     /// How long a connection may take before it has said what it wants.
     pub(crate) fn waits(&self) -> Waits {
         let limits = &self.snapshot.load().limits;
@@ -169,6 +194,21 @@ impl Gateway {
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.ledger.lifecycle
+    }
+
+    /// Tells the client to come back later. That leaves a count and no record: it must cost next to nothing.
+    async fn turn_away(
+        &self,
+        session: &mut ServerSession,
+        (mut call, why): (Call, Shed),
+    ) -> Result<()> {
+        self.governor.count(why);
+        call.turn_away();
+        reply::turn_away(session, &mut call).await?;
+        // It does not count as a call while its connection rests.
+        drop(call);
+        self.governor.rest().await;
+        Ok(())
     }
 }
 

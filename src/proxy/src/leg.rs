@@ -17,7 +17,8 @@ use crate::upstream::Exchange;
 
 /// Reads that are gathered into one write, if they are there already.
 const GATHER_READS_MAX: usize = 32;
-/// Bytes that are gathered into one write.
+/// Bytes that are gathered into one write, the last read beyond it included: what a client that does not read
+/// them can cost.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of events that are held because they say nothing yet.
 const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -122,8 +123,9 @@ impl Leg {
         let (wait, late) = self.patience(meter);
         match timeout(wait, self.exchange.read()).await {
             Ok(Ok(Some(part))) => {
+                let bytes = part.len();
                 self.take(meter, part);
-                self.gather(meter);
+                self.gather(meter, bytes);
                 self.note_progress(meter);
                 // A framed body that is all there ends with the same write.
                 if self.failed.is_none() && self.scanner.is_none() && self.exchange.is_done() {
@@ -165,11 +167,10 @@ impl Leg {
         self.scanner.is_some() && (meter.complete() || meter.done())
     }
 
-    /// Takes what else has already arrived, so that all of it goes in one write.
-    fn gather(&mut self, meter: &mut Meter) {
-        let mut bytes = 0_usize;
+    /// Takes what else has already arrived, so that all of it goes in one write. `bytes` have come before.
+    fn gather(&mut self, meter: &mut Meter, mut bytes: usize) {
         for _ in 0..GATHER_READS_MAX {
-            let enough = self.over || self.failed.is_some() || bytes > GATHER_BYTES_MAX;
+            let enough = self.over || self.failed.is_some() || bytes >= GATHER_BYTES_MAX;
             if enough || self.exchange.is_done() {
                 return;
             }
@@ -289,12 +290,23 @@ impl Leg {
         if self.scanner.is_none() && meter.error() {
             return Err(Failure::ErrorEvent);
         }
+        if self.scanner.is_none() && self.gives_us_away() {
+            return Err(Failure::Garbage);
+        }
         if self.scanner.is_some() && !self.is_whole(meter) {
             return Err(Failure::Cut);
         }
         self.speak();
         self.ended = true;
         Ok(())
+    }
+
+    /// Whether a held body has our secret in it, as that of a server has that answers with what it was sent.
+    fn gives_us_away(&mut self) -> bool {
+        let whole = join(&mut self.held);
+        let leaks = self.exchange.provider().leaks_credential(&whole);
+        self.held.extend((!whole.is_empty()).then_some(whole));
+        leaks
     }
 
     /// Puts bytes behind everything that goes out.

@@ -50,6 +50,8 @@ pub struct Series {
     pub events_malformed: IntCounter,
     /// Defects that ended a call.
     pub panics: IntCounter,
+    /// HTTP/2 connections that were given up for what they asked for beside requests.
+    pub floods: IntCounter,
     /// Calls in flight.
     pub in_flight: IntGauge,
     /// Free slots of the outbox.
@@ -230,6 +232,10 @@ impl Metrics {
                 "Stream events that were not JSON.",
             )?,
             panics: one("tokenroute_panics_total", "Defects that ended a call.")?,
+            floods: one(
+                "tokenroute_http2_floods_total",
+                "HTTP/2 connections given up for what they asked for beside requests.",
+            )?,
             in_flight: gauge("tokenroute_calls_in_flight", "Calls in flight.")?,
             outbox_free: gauge("tokenroute_outbox_free_slots", "Free slots of the record outbox.")?,
             generation: gauge("tokenroute_generation", "Generation of the routing table in use.")?,

@@ -25,6 +25,8 @@ use tokenroute_wire::head::{Chunks, Flaw};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::floods::Watch;
+
 /// What an HTTP/2 connection without TLS begins with (RFC 9113, section 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -74,6 +76,8 @@ const LONG: u8 = 5;
 const CHUNKED: u8 = 6;
 /// What came was no chunk.
 const BROKEN: u8 = 7;
+/// An HTTP/2 client has asked for too much beside its requests.
+const FLOODED: u8 = 8;
 
 /// Why a head was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +120,11 @@ impl Progress {
         }
     }
 
+    /// Whether it was given up for what it asks for beside its requests.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.phase() == FLOODED
+    }
+
     fn phase(&self) -> u8 {
         self.0.phase.load(Ordering::Relaxed)
     }
@@ -152,6 +161,8 @@ pub(crate) struct Patient {
     keeps: bool,
     /// The preface of an HTTP/2 connection is its only head.
     is_http2: bool,
+    /// Looks at what goes to and fro in HTTP/2.
+    watch: Option<Box<Watch>>,
 }
 
 impl Patient {
@@ -166,6 +177,7 @@ impl Patient {
             handed: 0,
             keeps: false,
             is_http2: false,
+            watch: None,
         }
     }
 
@@ -190,6 +202,32 @@ impl Patient {
         Ok(self.is_http2)
     }
 
+    /// Has what goes to and fro looked at from here on.
+    pub(crate) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(Box::new(watch));
+    }
+
+    /// What was read already to find out what is spoken, else what comes.
+    fn poll_next(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(rest) = self.peeked.get(self.handed..).filter(|rest| !rest.is_empty()) {
+            let count = rest.len().min(buf.remaining());
+            buf.put_slice(rest.get(..count).unwrap_or_default());
+            self.handed = self.handed.saturating_add(count);
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_patiently(cx, buf)
+    }
+
+    /// Gives up a client that asks for too much beside its requests, and tells it if it listens.
+    fn end_flood(&mut self, cx: &mut Context<'_>) -> io::Error {
+        if let Some(frame) = self.watch.as_deref().and_then(Watch::farewell) {
+            let _told = Pin::new(&mut self.inner).poll_write(cx, &frame);
+            let _told = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+        self.progress.set(FLOODED);
+        io::Error::other("too many frames beside requests")
+    }
+
     /// Reads from the connection, within its patience.
     fn poll_patiently(
         &mut self,
@@ -207,7 +245,7 @@ impl Patient {
                 return self.poll_chunks(cx, buf);
             }
             KEPT => self.forget(),
-            LATE | LONG => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            LATE | LONG | FLOODED => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             BROKEN => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             // A read that comes after so many bytes says that the head does not end in them.
             _ if self.head_bytes > self.waits.head_bytes_max => {
@@ -288,13 +326,11 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(rest) = self.peeked.get(self.handed..).filter(|rest| !rest.is_empty()) {
-            let count = rest.len().min(buf.remaining());
-            buf.put_slice(rest.get(..count).unwrap_or_default());
-            self.handed = self.handed.saturating_add(count);
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_patiently(cx, buf)
+        let before = buf.filled().len();
+        let read = self.poll_next(cx, buf);
+        let came = buf.filled().get(before..).unwrap_or_default();
+        let flooded = self.watch.as_mut().is_some_and(|watch| watch.received(came).is_err());
+        if flooded { Poll::Ready(Err(self.end_flood(cx))) } else { read }
     }
 }
 
@@ -304,7 +340,11 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let (Some(watch), Poll::Ready(Ok(count))) = (&mut self.watch, &written) {
+            watch.sent(&[io::IoSlice::new(buf)], *count);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -320,7 +360,11 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        if let (Some(watch), Poll::Ready(Ok(count))) = (&mut self.watch, &written) {
+            watch.sent(bufs, *count);
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

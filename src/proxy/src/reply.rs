@@ -4,17 +4,20 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokenroute_domain::admission::Refusal;
+use tokenroute_domain::load::Shed;
 use tokenroute_domain::record::{Attempt, Outcome};
 use tokenroute_domain::routing::Failure;
 use tokenroute_wire::envelope::{Envelope, read_error};
 
 use crate::call::Call;
+use crate::clock;
 use crate::limits;
 use crate::snapshot::Provider;
 use crate::words::{self, Words};
@@ -28,12 +31,19 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 const LAST_EVENT_WAIT: Duration = Duration::from_millis(100);
 /// After which a refusal for want of room may be tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Those who are turned away come back over so long a time, and not together.
+const RETRY_SPREAD_MILLIS: u64 = 2_000;
+/// How much of the body of a call that is turned away is read, if it has arrived: a longer one costs less
+/// with its connection closed.
+const SHED_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a call has no good answer.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// We said no.
     Refused(Refusal),
+    /// There is too much to do: turned away before anything was done.
+    Shed(Shed),
     /// No target did.
     Failed(Failure),
     /// No target did, and the last one said why.
@@ -97,6 +107,7 @@ impl Fault {
             }
             Self::Told(_) => Some(Failure::ErrorEvent),
             Self::Refused(_)
+            | Self::Shed(_)
             | Self::Unavailable(_)
             | Self::Limited(_)
             | Self::ClientGone
@@ -125,6 +136,7 @@ impl Fault {
             }
             Self::Told(_) => Failure::ErrorEvent.as_str(),
             Self::Refused(_) => "refused",
+            Self::Shed(_) => "shed",
             Self::Unavailable(_) => "unavailable",
             Self::Limited(_) => "limited",
             Self::ClientGone => "client_gone",
@@ -145,6 +157,7 @@ pub(crate) async fn fault(
 ) -> Result<()> {
     let (outcome, words) = match &fault {
         Fault::Refused(refusal) => (Outcome::Refused, words::of_refusal(*refusal)),
+        Fault::Shed(_) => return turn_away(session, call).await,
         Fault::Failed(failure) | Fault::Rejected(failure, _) => {
             (Outcome::Failed, words::of_failure(*failure))
         }
@@ -177,6 +190,7 @@ pub(crate) async fn fault(
             (words.status, envelope.body(), None)
         }
         Fault::Refused(_)
+        | Fault::Shed(_)
         | Fault::Failed(_)
         | Fault::Exhausted
         | Fault::ClientGone
@@ -187,6 +201,23 @@ pub(crate) async fn fault(
     };
     let retry_after = retry_after.or(call.retry_after).or_else(|| (status == 503).then_some(RETRY));
     answer(session, call, Answer { status, body, retry_after }).await
+}
+
+/// Tells the client to come back later. What has arrived of its body is read, so that the connection
+/// serves on: a new one would cost more than the answer.
+pub(crate) async fn turn_away(session: &mut ServerSession, call: &mut Call) -> Result<()> {
+    let mut left = SHED_BODY_BYTES_MAX;
+    while let Some(Ok(Some(part))) = session.read_request_body().now_or_never() {
+        left = left.saturating_sub(part.len());
+        if left == 0 {
+            break;
+        }
+    }
+    let body = words::of_refusal(Refusal::Overloaded).envelope().body();
+    // Not all at once: they would be turned away again together.
+    let spread = clock::chance_bits() % RETRY_SPREAD_MILLIS;
+    let retry_after = Some(RETRY.saturating_add(Duration::from_millis(spread)));
+    answer(session, call, Answer { status: 503, body, retry_after }).await
 }
 
 /// What a client sees of a provider's error answer: its status and words where they are about the

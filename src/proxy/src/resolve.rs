@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::egress::Egress;
+
 /// How long addresses are used before the name is asked again (system resolvers hide the TTL).
 const FRESH: Duration = Duration::from_secs(30);
 /// How much longer they are used while the name is being asked again.
@@ -32,8 +34,16 @@ pub(crate) type Lookup =
 
 /// Every name that a snapshot uses. Outlives snapshots, so a reload forgets no address.
 pub struct Resolver {
-    hosts: Mutex<HashMap<(String, u16), Arc<Host>>>,
+    hosts: Mutex<Hosts>,
     lookup: Arc<Lookup>,
+}
+
+#[derive(Debug, Default)]
+struct Hosts {
+    by_name: HashMap<(String, u16), Arc<Host>>,
+    /// How many were made, those included that are forgotten.
+    made: usize,
+    egress: Arc<Egress>,
 }
 
 impl fmt::Debug for Resolver {
@@ -59,13 +69,34 @@ impl Resolver {
         Self { hosts: Mutex::default(), lookup }
     }
 
+    /// Asks the system, and lets names lead to where `egress` permits.
+    pub fn allowing(egress: &Egress) -> Self {
+        let resolver = Self::default();
+        resolver.allow(egress);
+        resolver
+    }
+
+    /// From the next snapshot on names may lead to where `egress` permits. What was found under other
+    /// rules is forgotten.
+    pub fn allow(&self, egress: &Egress) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if *hosts.egress != *egress {
+            hosts.egress = Arc::new(egress.clone());
+            hosts.by_name.clear();
+        }
+    }
+
     /// The entry of a name or a literal address.
     pub fn host(&self, name: &str, port: u16) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = hosts.len();
-        Arc::clone(hosts.entry((name.to_owned(), port)).or_insert_with(|| {
-            Arc::new(Host::new((name.to_owned(), port), number, Arc::clone(&self.lookup)))
-        }))
+        let Hosts { by_name, made, egress } = &mut *hosts;
+        let host = by_name.entry((name.to_owned(), port)).or_insert_with(|| {
+            let number = *made;
+            *made = made.saturating_add(1);
+            let rules = (Arc::clone(egress), Arc::clone(&self.lookup));
+            Arc::new(Host::new((name.to_owned(), port), number, rules))
+        });
+        Arc::clone(host)
     }
 }
 
@@ -118,6 +149,8 @@ pub struct Host {
     number: usize,
     known: ArcSwap<Known>,
     lookup: Arc<Lookup>,
+    /// Where it may lead.
+    egress: Arc<Egress>,
     /// Held by the one task that asks.
     asking: tokio::sync::Mutex<()>,
     /// Tells that a look-up is over.
@@ -143,6 +176,8 @@ struct Known {
     failed: Option<Instant>,
     /// A literal address never changes.
     forever: bool,
+    /// Whether the last look-up found addresses that may not be dialled.
+    refused: bool,
 }
 
 /// What is done for a call that wants addresses.
@@ -186,18 +221,23 @@ impl Known {
 pub struct NoAddress;
 
 impl Host {
-    fn new((name, port): (String, u16), number: usize, lookup: Arc<Lookup>) -> Self {
+    fn new(
+        (name, port): (String, u16),
+        number: usize,
+        (egress, lookup): (Arc<Egress>, Arc<Lookup>),
+    ) -> Self {
         let known = name.parse::<IpAddr>().map_or_else(
             |_| Known::default(),
-            |address| Known {
-                addresses: Arc::new(Addresses::new(vec![SocketAddr::new(address, port)])),
-                forever: true,
-                ..Known::default()
+            |address| {
+                let permitted = egress.permits(&name, address).then_some(address);
+                let all = permitted.map(|address| SocketAddr::new(address, port));
+                let addresses = Arc::new(Addresses::new(all.into_iter().collect()));
+                Known { addresses, forever: true, ..Known::default() }
             },
         );
         let known = ArcSwap::from_pointee(known);
         let asking = tokio::sync::Mutex::default();
-        Self { name, port, number, known, lookup, asking, asked: watch::Sender::new(()) }
+        Self { name, port, number, known, lookup, egress, asking, asked: watch::Sender::new(()) }
     }
 
     /// Which of the resolver's entries it is.
@@ -242,15 +282,23 @@ impl Host {
         self.asked.send_replace(());
     }
 
-    /// Keeps what a look-up found. One that found nothing leaves the last good addresses in place.
+    /// Keeps what a look-up found. One that found nothing, or an address that may not be dialled, leaves
+    /// the last good addresses in place: those were permitted, and they are what is dialled.
     fn note(&self, found: Vec<SocketAddr>, now: Instant) {
         let before = self.known.load();
-        let known = if found.is_empty() {
+        let refused = !found.iter().all(|one| self.egress.permits(&self.name, one.ip()));
+        if refused && !before.refused {
+            tracing::warn!(
+                host = self.name,
+                "a provider's name leads to an address that [egress] does not allow"
+            );
+        }
+        let known = if refused || found.is_empty() {
             let addresses = Arc::clone(&before.addresses);
-            Known { addresses, found: before.found, failed: Some(now), forever: false }
+            Known { addresses, found: before.found, failed: Some(now), forever: false, refused }
         } else {
             let addresses = before.addresses.renewed(found);
-            Known { addresses, found: Some(now), failed: None, forever: false }
+            Known { addresses, found: Some(now), failed: None, forever: false, refused }
         };
         self.known.store(Arc::new(known));
     }
@@ -259,6 +307,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::Network;
 
     /// A resolver whose look-ups give these addresses of 127.0.0.0/8, and how many there were.
     fn resolver(last_bytes: &'static [u8]) -> (Resolver, Arc<AtomicUsize>) {
@@ -271,7 +320,13 @@ mod tests {
                 Ok(loopback(last_bytes, port))
             })
         };
-        (Resolver::new(Arc::new(lookup)), count)
+        let resolver = Resolver::new(Arc::new(lookup));
+        resolver.allow(&loopback_allowed());
+        (resolver, count)
+    }
+
+    fn loopback_allowed() -> Egress {
+        Egress::new(vec![Network::parse("127.0.0.0/8").unwrap()])
     }
 
     fn loopback(last_bytes: &[u8], port: u16) -> Vec<SocketAddr> {
@@ -351,5 +406,51 @@ mod tests {
         let fewer = before.renewed(loopback(&[4, 3, 2], 1));
         assert_eq!((fewer.first(), fewer.all()), (2, &*loopback(&[4, 3, 2], 1)));
         assert_eq!(fewer.renewed(loopback(&[5, 6], 1)).first(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_private_is_not_followed_there() {
+        let public = SocketAddr::from(([1, 2, 3, 4], 443));
+        let answers = Arc::new(Mutex::new(vec![public]));
+        let told = Arc::clone(&answers);
+        let resolver = Resolver::new(Arc::new(move |_, _| {
+            let found = told.lock().unwrap().clone();
+            Box::pin(async move { Ok(found) })
+        }));
+        let host = resolver.host("rebinding.example", 443);
+        assert_eq!(host.addresses().await.unwrap().all(), [public]);
+        for private in ["127.0.0.1:443", "169.254.169.254:443", "[::1]:443", "10.0.0.1:443"] {
+            // One that may not be dialled spoils the public one beside it.
+            *answers.lock().unwrap() = vec![public, private.parse().unwrap()];
+            host.ask_now().await;
+            assert!(host.known.load().refused);
+            assert_eq!(host.addresses().await.unwrap().all(), [public], "the vetted one stays");
+            *answers.lock().unwrap() = vec![private.parse().unwrap()];
+            let fresh = Resolver::new(Arc::clone(&resolver.lookup)).host("a.example", 443);
+            assert_eq!(fresh.addresses().await.err(), Some(NoAddress), "{private}");
+        }
+        *answers.lock().unwrap() = vec![public];
+        host.ask_now().await;
+        assert!(!host.known.load().refused);
+    }
+
+    #[tokio::test]
+    async fn other_rules_forget_what_was_found_under_the_old_ones() {
+        let (resolver, lookups) = resolver(&[1]);
+        let before = resolver.host("a", 1);
+        assert!(before.addresses().await.is_ok());
+        resolver.allow(&loopback_allowed());
+        assert!(Arc::ptr_eq(&resolver.host("a", 1), &before));
+        resolver.allow(&Egress::default());
+        let after = resolver.host("a", 1);
+        assert_ne!(after.number(), before.number());
+        assert_eq!(after.addresses().await.err(), Some(NoAddress));
+        assert_eq!(lookups.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_where_no_provider_can_be_is_not_dialled_though_it_was_typed() {
+        let address = Resolver::default().host("169.254.169.254", 80).addresses().await;
+        assert!(address.unwrap().all().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::{self, Catalog, Configured, ProviderIndex, Route};
 use tokenroute_domain::hedge::Share;
@@ -388,7 +389,7 @@ impl Provider {
     pub(crate) fn leaks_credential(&self, text: &[u8]) -> bool {
         self.credential.as_ref().is_some_and(|secret| {
             let secret = secret.expose_secret().as_bytes();
-            !secret.is_empty() && text.windows(secret.len()).any(|window| window == secret)
+            !secret.is_empty() && memmem::find(text, secret).is_some()
         })
     }
 }

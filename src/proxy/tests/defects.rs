@@ -24,6 +24,7 @@ use tokenroute_proxy::bank::{Bank, Banked, Journal, Later, Unavailable as Away, 
 use tokenroute_proxy::books::Books;
 use tokenroute_proxy::frame::{self, Frame};
 use tokenroute_proxy::gateway::{Gateway, Parts};
+use tokenroute_proxy::governor::Governor;
 use tokenroute_proxy::keys::{Find, Keys};
 use tokenroute_proxy::lifecycle::Lifecycle;
 use tokenroute_proxy::limits::Limiter;
@@ -144,6 +145,7 @@ fn start(slots_max: usize) -> (SocketAddr, Metrics, Receiver<Ended>) {
         lifecycle: Lifecycle::default(),
         books: Books::new(NodeId::new(Timestamp(0), 0), Arc::new(Nobody), Arc::new(Nobody)),
         limiter: Limiter::default(),
+        governor: Governor::new(metrics.registry(), 100).unwrap(),
     })
     .unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod process;
 mod run;
 mod state;
 
@@ -29,6 +30,9 @@ struct CommandLine {
 }
 
 fn main() -> ExitCode {
+    if process::shield().is_err() {
+        return End::Unable.into();
+    }
     let CommandLine { config, command } = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(usage) => {

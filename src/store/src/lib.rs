@@ -16,6 +16,7 @@ mod redis_cache;
 mod sql;
 mod target_hints;
 mod terms;
+pub mod vault;
 
 pub use bank::books::{Books, Later, Lead, Withdrawal};
 pub use bank::redis::{BankOptions, Banked, RedisBank, Withdrawn};

@@ -276,9 +276,14 @@ impl Scanner {
         let mut pending = mem::take(&mut self.pending);
         pending.extend_from_slice(&frame);
         let ready = self.scan(&pending, &mut pieces);
-        let bytes = pending.split_to(ready).freeze();
-        self.pending = pending;
-        Block { bytes, pieces }
+        if ready == 0 {
+            self.pending = pending;
+            return Block { bytes: Bytes::new(), pieces };
+        }
+        // A reference to the rest would keep all of it.
+        self.pending.extend_from_slice(part(&pending, ready..pending.len()));
+        pending.truncate(ready);
+        Block { bytes: pending.freeze(), pieces }
     }
 
     /// Ends the stream: gives the unterminated rest, if there is one. A client that keeps to the

@@ -60,10 +60,14 @@ class Connection:
             for event in self.events:
                 if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
                     return event
-            data = self.socket.recv(65536)
-            if not data:
-                raise EOFError
-            self._take(data)
+            self.read_more()
+
+    def read_more(self):
+        """Reads what comes next, whatever it is."""
+        data = self.socket.recv(65536)
+        if not data:
+            raise EOFError
+        self._take(data)
 
     def read_frames(self):
         """The frames that come until the connection is closed. To `h2` a GOAWAY would be the end."""

@@ -17,6 +17,7 @@ def find(name):
 
 def find_on_path(name):
     """A program of the system. Missing is a failure, never a reason to skip."""
-    path = shutil.which(name)
+    # Servers are in folders that are not on every user's PATH.
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin")
     assert path, f"{name} is not installed: make setup"
     return path

@@ -38,8 +38,8 @@ def chunk(data):
 class Connection:
     """One connection to an address."""
 
-    def __init__(self, address, timeout=TIMEOUT_SECONDS):
-        self.socket = socket.create_connection(address, timeout=timeout)
+    def __init__(self, address, timeout=TIMEOUT_SECONDS, source=None):
+        self.socket = socket.create_connection(address, timeout=timeout, source_address=source and (source, 0))
         self.buffer = b""
 
     def __enter__(self):

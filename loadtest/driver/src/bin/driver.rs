@@ -1,7 +1,7 @@
 //! `driver`: loads an address with model calls and prints what it measured as one line of JSON.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ struct CommandLine {
     /// Where to call: an address and port.
     #[arg(long)]
     address: SocketAddr,
+    /// The address to call from: ports are counted for each.
+    #[arg(long)]
+    source: Option<IpAddr>,
     #[arg(long, default_value = "/v1/chat/completions")]
     path: String,
     #[arg(long)]
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let line = CommandLine::parse();
     let plan = Plan {
         address: line.address,
+        source: line.source,
         path: line.path,
         model: line.model,
         key: line.key,

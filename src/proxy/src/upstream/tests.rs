@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use super::{Connector, Exchange, Unused};
+use crate::egress::{Egress, Network};
 use crate::resolve::Resolver;
 use crate::snapshot::{Deadlines, OnDisconnect, Provider, ProviderSettings};
 
@@ -439,6 +440,7 @@ fn provider_at_all(
         let all = all.into_iter().map(|last| SocketAddr::from(([127, 0, 0, last], port))).collect();
         Box::pin(std::future::ready(Ok(all)))
     }));
+    resolver.allow(&Egress::new(vec![Network::parse("127.0.0.0/8").unwrap()]));
     let provider = provider_at(&resolver, ("provider.test", port), http2);
     (resolver, provider)
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tokenroute_proxy::egress::{Reach, reach};
+
 /// Longest base URL, in bytes.
 const URL_BYTES_MAX: usize = 512;
 /// Longest DNS name, in bytes (RFC 1035, section 2.3.4).
@@ -121,26 +123,9 @@ fn parse_host(text: &str) -> Result<String, &'static str> {
         return Err("has no host");
     }
     if let Ok(address) = text.parse::<IpAddr>() {
-        let embedded = match address {
-            IpAddr::V4(four) => Some(four),
-            IpAddr::V6(six) => six.to_ipv4_mapped(),
-        };
-        let four = embedded.is_some_and(|four| {
-            four.is_unspecified()
-                || four.is_link_local()
-                || four.is_multicast()
-                || four.is_broadcast()
-        });
-        let six = match address {
-            IpAddr::V4(_) => false,
-            IpAddr::V6(six) => {
-                six.is_unspecified() || six.is_unicast_link_local() || six.is_multicast()
-            }
-        };
-        return if four || six {
-            Err("points to an address where no provider can be")
-        } else {
-            Ok(address.to_string())
+        return match reach(address) {
+            Reach::Never => Err("points to an address where no provider can be"),
+            Reach::Private | Reach::Public => Ok(address.to_string()),
         };
     }
     let host = text.to_ascii_lowercase();

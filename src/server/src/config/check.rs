@@ -81,6 +81,7 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
     let tiers = money::tiers(checker, file);
     let money = money::money(checker, &file.money);
     let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
+    let egress = providers::egress(checker, &file.egress);
     let providers = providers::check(checker, file, demo);
     let catalog = routes::check(checker, file, &providers);
     let providers = providers.into_iter().map(|provider| provider.plan).collect();
@@ -88,11 +89,13 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
         state,
         listen,
         admin,
+        admin_hosts: server::admin_hosts(checker, &file.admin),
         limits,
         sizes,
         shutdown,
         log,
         demo,
+        egress,
         providers,
         catalog,
         tiers,

@@ -11,11 +11,14 @@ const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
 /// The secret in the variable's value. Errors are messages without any of it.
 pub(super) fn from_value(name: &str, value: Option<String>) -> Result<SecretString, String> {
+    // Who types the secret itself where its variable is to be named does not read it in a log.
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let shown = if name.bytes().all(plain) { name } else { "that it names" };
     match value {
         Some(value) if !value.is_empty() => {
-            checked(&value).map_err(|why| format!("the variable {name} {why}"))
+            checked(&value).map_err(|why| format!("the variable {shown} {why}"))
         }
-        Some(_) | None => Err(format!("the variable {name} is not set: set it, or name another")),
+        Some(_) | None => Err(format!("the variable {shown} is not set: set it, or name another")),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct File {
     pub limits: Limits,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// Where providers may be.
+    pub egress: Egress,
     /// How routes that say nothing try their targets.
     pub routing: Routing,
     /// How a node goes down.
@@ -82,6 +84,8 @@ pub(crate) struct ListenTls {
 pub(crate) struct Admin {
     /// `IP:port`.
     pub address: Option<String>,
+    /// Names that it may be asked under.
+    pub hosts: Option<Vec<String>>,
 }
 
 /// `[redis]` and `[database]`: at most one of the three URLs.
@@ -99,6 +103,15 @@ pub(crate) struct Address {
     pub url: Option<SecretString>,
     /// PEM file of the authorities that the server's certificate must be of.
     pub ca_file: Option<String>,
+}
+
+/// `[egress]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Egress {
+    /// Networks, as `10.0.0.0/8`.
+    pub allow_private: Option<Vec<String>>,
 }
 
 /// `[money]`
@@ -143,6 +156,9 @@ pub(crate) struct Limits {
     pub calls_max: Option<i64>,
     pub records_max: Option<i64>,
     pub connections_max: Option<i64>,
+    pub connections_per_source_max: Option<i64>,
+    pub memory_bytes_max: Option<i64>,
+    pub lag_seconds_max: Option<Seconds>,
     pub requests_per_connection_max: Option<i64>,
     pub first_byte_seconds: Option<Seconds>,
     pub head_total_seconds: Option<Seconds>,

@@ -64,9 +64,22 @@ pub(super) fn sizes(checker: &mut Checker<'_>, typed: &file::Limits) -> Sizes {
     let requests = &at("requests_per_connection_max");
     let requests = checker.count(requests, typed.requests_per_connection_max, many(1_000));
     let mut size = |name, typed, bounds| checker.size(&at(name), typed, bounds);
+    let records_max = size("records_max", typed.records_max, many(65_536));
+    let connections_max = size("connections_max", typed.connections_max, many(10_000));
+    let sources = bounds(0, 0, 1_000_000);
+    let per_source = typed.connections_per_source_max;
+    let connections_per_source_max = size("connections_per_source_max", per_source, sources);
+    // Less than this not even an idle edge does with.
+    let memory = bounds(0, 32 * MIB, 1024 * GIB);
+    let memory = checker.count(&at("memory_bytes_max"), typed.memory_bytes_max, memory);
+    let lag = bounds(Duration::from_millis(20), Duration::ZERO, Duration::from_secs(10));
     Sizes {
-        records_max: size("records_max", typed.records_max, many(65_536)),
-        connections_max: size("connections_max", typed.connections_max, many(10_000)),
+        records_max,
+        connections_max,
+        connections_per_source_max,
+        memory_bytes_max: typed.memory_bytes_max.map(|_| memory),
+        buffered_bytes_typed: typed.buffered_bytes_max.is_some(),
+        lag_max: checker.seconds(&at("lag_seconds_max"), typed.lag_seconds_max, lag),
         requests_per_connection_max: u32::try_from(requests).unwrap_or(u32::MAX),
     }
 }

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Prices;
+use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub listen: Listen,
     /// Where operators read health and metrics.
     pub admin: SocketAddr,
+    /// Under which names they may, beside its addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Bounds on requests.
     pub limits: Limits,
     /// Bounds that the node's queues and listeners are made with.
@@ -37,6 +40,8 @@ pub(crate) struct Plan {
     pub log: Log,
     /// Whether the demo provider runs; if so, one of `providers` has [`Base::Demo`].
     pub demo: bool,
+    /// Where the names of providers may lead.
+    pub egress: Egress,
     /// Who answers calls. A `catalog::ProviderIndex` is a place in this list.
     pub providers: Vec<ProviderPlan>,
     /// The routes and the models to list.
@@ -149,12 +154,19 @@ pub(crate) struct Tls {
 
 /// Bounds that the node's queues and listeners are made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "what they bound is a maximum, like in the file")]
 pub(crate) struct Sizes {
     /// Slots of the outbox: records that are not yet in the database.
     pub records_max: usize,
     /// Most client connections at once.
     pub connections_max: usize,
+    /// Most of them from one source; 0: no bound.
+    pub connections_per_source_max: usize,
+    /// The limit on memory; `None`: what the process runs under.
+    pub memory_bytes_max: Option<u64>,
+    /// Whether `limits.buffered_bytes_max` was typed; else it is no more than a share of the memory.
+    pub buffered_bytes_typed: bool,
+    /// New calls are to find the threads at most so late; zero: however late.
+    pub lag_max: Duration,
     /// A connection is closed after so many requests.
     pub requests_per_connection_max: u32,
 }
@@ -186,15 +198,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Importance of a log line. Finer ones are not in the program: they could show secrets.
+/// Importance of a log line. Finer ones are not in a release: they could show secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     /// What does not work.
     Error,
     /// What somebody should look at.
     Warn,
-    /// Everything.
+    /// Everything that may be written.
     Info,
+    /// Every line of ours that is in the program: for tests, which search what was logged.
+    #[cfg(debug_assertions)]
+    Trace,
 }
 
 /// A provider.
@@ -243,7 +258,18 @@ pub(crate) struct ModelPlan {
     pub image_tokens_max: Option<u64>,
 }
 
+/// Bodies may take this part of the memory, unless a file says how much.
+const BUFFERED_PART: u64 = 4;
+
 impl Plan {
+    /// Keeps what was not typed within the memory that there is.
+    pub(crate) fn fit(&mut self, memory_bytes: u64) {
+        if !self.sizes.buffered_bytes_typed {
+            let part = memory_bytes / BUFFERED_PART;
+            self.limits.buffered_bytes_max = self.limits.buffered_bytes_max.min(part);
+        }
+    }
+
     /// What a snapshot is made of, given the port of the demo provider.
     pub(crate) fn settings(&self, generation: u64, demo_port: u16) -> Settings {
         let providers = self.providers.iter().map(|provider| provider.settings(demo_port));
@@ -275,9 +301,15 @@ impl Plan {
                 self.money.posting_lag_max != other.money.posting_lag_max,
             ),
             ("listen", self.listen != other.listen),
-            ("admin", self.admin != other.admin),
+            ("admin", (self.admin, &self.admin_hosts) != (other.admin, &other.admin_hosts)),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
+            (
+                "limits.connections_per_source_max",
+                ours.connections_per_source_max != theirs.connections_per_source_max,
+            ),
+            ("limits.memory_bytes_max", ours.memory_bytes_max != theirs.memory_bytes_max),
+            ("limits.lag_seconds_max", ours.lag_max != theirs.lag_max),
             (
                 "limits.requests_per_connection_max",
                 ours.requests_per_connection_max != theirs.requests_per_connection_max,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokenroute_domain::catalog::is_model_name;
 use tokenroute_domain::money::{Price, Prices, Rate};
+use tokenroute_proxy::egress::{Egress, Network};
 use tokenroute_proxy::snapshot::{Deadlines, OnDisconnect, OutputCap, Probe, ProbeKind};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
@@ -25,6 +26,8 @@ const DEMO_MODELS: [&str; 1] = ["echo"];
 const PROVIDERS_MAX: usize = 1_000;
 /// Most models of a provider.
 const MODELS_MAX: usize = 10_000;
+/// Most networks that names may lead to.
+const NETWORKS_MAX: usize = 100;
 /// Longest name of a provider: it becomes a part of model names, headers and metrics.
 pub(super) const NAME_BYTES_MAX: usize = 64;
 /// Most tokens that a model may be said to hold.
@@ -79,6 +82,26 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<C
         providers.push(demo_provider(&defaults));
     }
     providers
+}
+
+/// Where the names of providers may lead.
+pub(super) fn egress(checker: &mut Checker<'_>, typed: &file::Egress) -> Egress {
+    let typed = typed.allow_private.as_deref().unwrap_or_default();
+    if typed.len() > NETWORKS_MAX {
+        let message = format!("are too many: at most {NETWORKS_MAX}");
+        checker.problem("egress.allow_private", message);
+    }
+    let mut networks = Vec::new();
+    for (place, text) in typed.iter().take(NETWORKS_MAX).enumerate() {
+        match Network::parse(text) {
+            Some(network) => networks.push(network),
+            None => checker.problem(
+                format!("egress.allow_private[{place}]"),
+                "is no network: write its first address and its bits, such as \"10.0.0.0/8\"",
+            ),
+        }
+    }
+    Egress::new(networks)
 }
 
 /// Whether a name can be a part of others, of headers and of metrics.

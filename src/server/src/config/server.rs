@@ -25,8 +25,13 @@ const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const THREADS_MAX: u64 = 1024;
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-const LOG_LEVELS: [(&str, LogLevel); 3] =
-    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info)];
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    #[cfg(debug_assertions)]
+    ("trace", LogLevel::Trace),
+];
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the node's state is.
@@ -96,6 +101,21 @@ pub(super) fn admin(
         checker.problem("admin.address", "is the same as listen.address");
     }
     admin
+}
+
+/// Names that operators may ask under.
+pub(super) fn admin_hosts(checker: &mut Checker<'_>, typed: &file::Admin) -> Vec<String> {
+    let hosts = typed.hosts.clone().unwrap_or_default();
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    for (place, host) in hosts.iter().enumerate() {
+        if host.is_empty() || !host.bytes().all(sound) {
+            checker.problem(
+                format!("admin.hosts[{place}]"),
+                "must be a name without a port, such as \"edge.internal\"",
+            );
+        }
+    }
+    hosts
 }
 
 /// An address with its port; port 0 takes any free one.
@@ -258,6 +278,6 @@ pub(super) fn log(checker: &mut Checker<'_>, typed: &file::Log) -> Log {
     let level = typed.level.as_deref();
     Log {
         format: checker.word("log.format", format, &LOG_FORMATS, LogFormat::Text),
-        level: checker.word("log.level", level, &LOG_LEVELS, LogLevel::Info),
+        level: checker.word("log.level", level, LOG_LEVELS, LogLevel::Info),
     }
 }

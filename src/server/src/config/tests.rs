@@ -2,6 +2,7 @@
 
 mod broken;
 mod files;
+mod fuzz;
 mod money;
 mod routing;
 
@@ -67,10 +68,10 @@ fn summary(plan: &Plan) -> String {
     format!(
         "{:?}",
         (
-            (rest.state, rest.listen, rest.admin, rest.sizes),
+            (rest.state, rest.listen, (rest.admin, rest.admin_hosts), rest.sizes),
             (rest.limits, rest.shutdown, rest.log, rest.demo, rest.providers),
             (routes, rest.catalog.listed(), rest.warnings),
-            (rest.tiers, rest.money),
+            (rest.tiers.into_iter().collect::<BTreeMap<_, _>>(), rest.money, rest.egress),
         )
     )
 }
@@ -83,7 +84,7 @@ fn all_problems_are_told_at_once() {
         threads = true
         address = 7
         [log]
-        level = 'trace'
+        level = 'all'
         [providers.p]
         base_url = 'ftp://h'
         models = [{ id = 3 }, { id = 'b', price = '1' }]
@@ -130,6 +131,9 @@ fn no_secret_shows_in_problems_or_debug() {
         format!("[demo]\nenabled = '{SECRET}'"),
         format!("[providers.p]\nbase_url = 'https://u:{SECRET}@h'"),
         format!("[providers.p]\nbase_url = 'https://h'\nquirks.reasoning = '{SECRET}'"),
+        // The secret itself, where its variable is to be named.
+        format!("[providers.p]\nbase_url = 'https://h'\ncredential_env = '{SECRET}'"),
+        format!("[redis]\nurl_env = '{SECRET}'"),
         "[providers.p]\nbase_url = 'https://h'\ncredential_env = 'BROKEN'".to_owned(),
     ] {
         let problems = plan(&text).unwrap_err();
@@ -339,6 +343,82 @@ fn a_route_of_ones_own_is_listed_and_takes_a_lists_place() {
     assert_eq!(listed, ["a/x", "fast"]);
 }
 
+/// What is no base URL, or points to where no provider can be, however it is written.
+const ODD_URLS: &[&str] = &[
+    "",
+    "api.openai.com",
+    "https://",
+    "https:///v1",
+    "https://:443",
+    "https://h:",
+    "https://h:0",
+    "https://h:65536",
+    "https://h:+1",
+    "https://h:1:2",
+    "https://u@h",
+    "https://a@b:c@h",
+    "https://h\\@evil",
+    "https://h/?q",
+    "https://h?q",
+    "https://h#f",
+    "https://h#@e",
+    "https://h/..",
+    "https://h/a//b",
+    "https://h//",
+    "https://h/%2e",
+    "https://h /",
+    "https://h\r\n",
+    "https://ex\u{e4}mple",
+    "https://h.",
+    "https://.h",
+    "https://a..b",
+    "https://-a",
+    "https://localhost.",
+    "https://127.1",
+    "https://2130706433",
+    "https://0x7f.1",
+    "https://0x7f000001",
+    "https://0.0.0.0",
+    "https://169.254.169.254",
+    "https://[::]",
+    "https://[fe80::1]",
+    "https://[::ffff:169.254.169.254]",
+    "https://[127.0.0.1]",
+    "https://[h]",
+    "https://[::1",
+    "https://[::1]x",
+    "https://224.0.0.1",
+    "https://0",
+    "https://127.0.1",
+    "https://0177.0.0.1",
+    "https://017700000001",
+    "https://127.0.0.1.",
+    "https://127.0.0.0x1",
+    "https://1.2.3.4.5",
+    "https://127\u{3002}0\u{3002}0\u{3002}1",
+    "https://\u{ff11}27.0.0.1",
+    "https://127.0.0.1\t",
+    "https://127.0.0.1%00",
+    "https://127.0.0.1@evil",
+    "https://evil#@127.0.0.1",
+    "https://evil\\@127.0.0.1",
+    "https://evil;@127.0.0.1",
+    "https://255.255.255.255",
+    "https://192.0.0.192",
+    "https://100.100.100.200",
+    "https://168.63.129.16",
+    "https://[fd00:ec2::254]",
+    "https://[64:ff9b::a9fe:a9fe]",
+    "https://[2002:a9fe:a9fe::]",
+    "https://[::ffff:0:0]",
+    "https://[::127.0.0.1]",
+    "https://[ff02::1]",
+    "gopher://127.0.0.1",
+    "https://[fd00::1%25eth0]",
+    "file:///etc/passwd",
+    "HTTPS://h",
+];
+
 #[test]
 fn base_urls_are_read_strictly() {
     let sound = [
@@ -354,54 +434,7 @@ fn base_urls_are_read_strictly() {
         assert_eq!(origin.path_prefix, prefix, "{url}");
         assert_eq!(origin.tls, url.starts_with("https"));
     }
-    for url in [
-        "",
-        "api.openai.com",
-        "https://",
-        "https:///v1",
-        "https://:443",
-        "https://h:",
-        "https://h:0",
-        "https://h:65536",
-        "https://h:+1",
-        "https://h:1:2",
-        "https://u@h",
-        "https://a@b:c@h",
-        "https://h\\@evil",
-        "https://h/?q",
-        "https://h?q",
-        "https://h#f",
-        "https://h#@e",
-        "https://h/..",
-        "https://h/a//b",
-        "https://h//",
-        "https://h/%2e",
-        "https://h /",
-        "https://h\r\n",
-        "https://ex\u{e4}mple",
-        "https://h.",
-        "https://.h",
-        "https://a..b",
-        "https://-a",
-        "https://localhost.",
-        "https://127.1",
-        "https://2130706433",
-        "https://0x7f.1",
-        "https://0x7f000001",
-        "https://0.0.0.0",
-        "https://169.254.169.254",
-        "https://[::]",
-        "https://[fe80::1]",
-        "https://[::ffff:169.254.169.254]",
-        "https://[127.0.0.1]",
-        "https://[h]",
-        "https://[::1",
-        "https://[::1]x",
-        "https://224.0.0.1",
-        "https://[fd00::1%25eth0]",
-        "file:///etc/passwd",
-        "HTTPS://h",
-    ] {
+    for url in ODD_URLS {
         assert!(Origin::parse(url).is_err(), "{url}");
     }
     assert!(Origin::parse(&format!("https://h/{}", "x".repeat(600))).is_err());

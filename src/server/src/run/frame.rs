@@ -8,29 +8,28 @@ use std::time::Duration;
 
 use pingora_core::apps::ServerApp;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use pingora_runtime::{Runtime, RuntimeBuilder};
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::connections::Connections;
+use tokenroute_proxy::door::Door;
 use tokenroute_proxy::frame;
 use tokenroute_proxy::gateway::Gateway;
 use tokenroute_proxy::lifecycle::Lifecycle;
+use tokenroute_proxy::listener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::certificates::Certificates;
+use super::http2;
 use super::sockets::{Socket, Sockets};
 use crate::config::Plan;
 
-/// HTTP/2 receive windows: Pingora's default of 64 KiB makes long prompts wait for round trips.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Streams at once on one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 256;
 /// For a listener that cannot be built to say so. What goes wrong there goes wrong at once.
 const PROOF: Duration = Duration::from_millis(50);
 /// For the edge's runtime to drop what is left after the end of all calls.
@@ -54,7 +53,7 @@ impl Frame {
     pub(super) fn start(
         plan: &Plan,
         sockets: Sockets,
-        (gateway, pages): (Gateway, Admin),
+        (gateway, door, pages): (Gateway, Door, Admin),
         lifecycle: &Lifecycle,
         certificates: Option<&Arc<Certificates>>,
     ) -> anyhow::Result<Self> {
@@ -67,22 +66,25 @@ impl Frame {
             .enable_all()
             .build()?;
 
-        let app = edge_app(plan, gateway, lifecycle);
-        let mut service = Service::new("edge".to_owned(), app);
-        let address = sockets.edge.address.to_string();
-        match certificates {
-            Some(certificates) => {
-                service.add_tls_with_settings(&address, None, certificates.settings()?);
-            }
-            None => service.add_tcp(&address),
-        }
+        let app = Arc::new(edge_app(plan, gateway, lifecycle));
+        let tls = certificates.map(|certificates| certificates.settings()).transpose()?;
+        let tls = tls.map(|settings| Arc::<Acceptor>::new(settings.build()));
         let stop = watch::Sender::new(false);
-        let serving = serve(service, &sockets.edge, stop.subscribe())?;
+        let listener = {
+            let _runtime = edge.get_handle().enter();
+            tokio::net::TcpListener::from_std(sockets.edge.listener.try_clone()?)?
+        };
+        let serving = listener::serve(listener, (door, tls), app, stop.subscribe());
         let accepting = edge.get_handle().spawn(serving);
 
         let stop_pages = watch::Sender::new(false);
         admin.spawn(serve_pages(&sockets.admin, pages, stop_pages.subscribe())?);
         Ok(Self { edge, admin, sockets: Some(sockets), stop, stop_pages, accepting })
+    }
+
+    /// The threads of the calls.
+    pub(super) fn runtime(&self) -> &Handle {
+        self.edge.get_handle()
     }
 
     /// Copies of the sockets for a successor; none if nothing is accepted here any more.
@@ -124,19 +126,14 @@ impl Frame {
 
 /// The gateway and its connections.
 fn edge_app(plan: &Plan, gateway: Gateway, lifecycle: &Lifecycle) -> Connections<frame::Frame> {
-    let mut http2 = default_h2_options();
-    http2
-        .initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(H2_STREAMS_MAX);
     let settings = frame::Settings {
         h2c: plan.listen.h2c,
         requests_max: plan.sizes.requests_per_connection_max,
-        http2,
+        http2: http2::options(),
         http2_idle: plan.limits.keepalive,
     };
     let app = frame::Frame::new(gateway, settings);
-    Connections::new(app, plan.sizes.connections_max, lifecycle.clone())
+    Connections::new(app, lifecycle.clone())
 }
 
 /// The operators' pages on a copy of `socket`, until `stop`.

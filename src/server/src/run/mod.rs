@@ -2,11 +2,15 @@
 //! nothing unwritten.
 
 mod certificates;
+mod descriptors;
 mod frame;
+mod http2;
 mod log;
+mod memory;
 mod money;
 pub(crate) mod presence;
 mod reload;
+mod room;
 mod signals;
 mod sockets;
 mod store_metrics;
@@ -39,6 +43,7 @@ use self::certificates::Certificates;
 use self::frame::Frame;
 use self::presence::Presence;
 use self::reload::Reloader;
+use self::room::Room;
 use self::signals::Signals;
 use self::sockets::{Inherited, Predecessor, Sockets};
 use self::store_metrics::StoreMetrics;
@@ -99,7 +104,8 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
     let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
-    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot };
+    let hosts = plan.admin_hosts.clone();
+    let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
     let socket = Sockets::pages(plan)?;
     let stop = watch::Sender::new(false);
     let serving = {
@@ -122,12 +128,12 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
 }
 
 /// Serves calls.
-fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
+fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let program = Program::of_process()?;
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
-    let signals = background.block_on(async { Signals::listen() })?;
+    let mut signals = background.block_on(async { Signals::listen() })?;
     let sockets = Sockets::open(&plan, start.inherited)?;
     let state = state::open(&plan.state)?;
 
@@ -137,7 +143,8 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
     let counted = StoreMetrics::new(&stores)?;
     metrics.registry().register(Box::new(counted))?;
-    let resolver = Arc::new(Resolver::default());
+    let room = Room::find(&mut plan, &metrics)?;
+    let resolver = Arc::new(Resolver::allowing(&plan.egress));
     let (targets, changes) = Targets::new(&metrics);
     let first = Snapshot::new(plan.settings(1, demo_port), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(first));
@@ -153,12 +160,14 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         lifecycle: lifecycle.clone(),
         books: stores.books.clone(),
         limiter: limiter.clone(),
+        governor: room.governor.clone(),
     })?;
     let admin = Admin {
         lifecycle: lifecycle.clone(),
         metrics: metrics.clone(),
         outbox: outbox.clone(),
         snapshot: Arc::clone(&snapshot),
+        hosts: plan.admin_hosts.clone(),
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
@@ -170,9 +179,11 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     }
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
-    let services = (gateway, admin);
+    let services = (gateway, room.door.clone(), admin);
     let mut frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
     background.block_on(frame.prove())?;
+    let found = (demo_port, room.memory.limit);
+    room.watch(&plan, frame.runtime(), background.handle());
     let edge = Edge { frame, lifecycle, shutdown: plan.shutdown.clone() };
     // The predecessor tells the service manager, which does not know this process yet.
     if !start.predecessor.ready().context("the predecessor cannot be told")? {
@@ -182,10 +193,10 @@ fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let database = stores.database.clone();
     let plan_now = (plan, database);
     let tables = (snapshot, resolver, targets, metrics);
-    let reloader = Reloader::new(path, plan_now, tables, (certificates, demo_port));
+    let reloader = Reloader::new(path, plan_now, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
-    background.spawn(reloader.run(watch));
+    background.spawn(reloader.run(signals.hangup.take(), watch));
 
     let mut supervisor = Supervisor { edge, signals, program, presence };
     let supervised = background.block_on(supervisor.run());

@@ -11,7 +11,7 @@ use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
 use tokenroute_store::Database;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::certificates::Certificates;
 use super::money;
@@ -30,6 +30,8 @@ pub(crate) struct Reloader {
     pub(crate) metrics: Metrics,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) demo_port: u16,
+    /// The limit on memory.
+    pub(crate) memory_bytes: u64,
     /// What is in use.
     pub(crate) plan: Plan,
     /// Where versions of prices are written down.
@@ -47,9 +49,21 @@ impl Reloader {
             Targets,
             Metrics,
         ),
-        (certificates, demo_port): (Option<Arc<Certificates>>, u16),
+        certificates: Option<Arc<Certificates>>,
+        (demo_port, memory_bytes): (u16, u64),
     ) -> Self {
-        Self { path, snapshot, resolver, targets, metrics, certificates, demo_port, plan, database }
+        Self {
+            path,
+            snapshot,
+            resolver,
+            targets,
+            metrics,
+            certificates,
+            demo_port,
+            memory_bytes,
+            plan,
+            database,
+        }
     }
 
     /// Writes down what the prices in use say, for whoever reckons a charge again.
@@ -59,17 +73,16 @@ impl Reloader {
     }
 
     /// Reloads on SIGHUP and when a file has changed, for as long as the process lives.
-    pub(crate) async fn run(mut self, mut watch: Option<Watch>) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub(crate) async fn run(mut self, mut hangup: Option<Signal>, mut watch: Option<Watch>) {
         loop {
-            if wait(&mut hangup, watch.as_mut()).await {
+            if wait(hangup.as_mut(), watch.as_mut()).await {
                 self.reload();
             }
         }
     }
 
     fn reload(&mut self) {
-        let plan = match config::load(self.path.as_deref(), &config::environment) {
+        let mut plan = match config::load(self.path.as_deref(), &config::environment) {
             Ok(plan) => plan,
             Err(problems) => {
                 self.metrics.reload_failures.inc();
@@ -79,6 +92,7 @@ impl Reloader {
                 return;
             }
         };
+        plan.fit(self.memory_bytes);
         for name in self.plan.needs_restart(&plan) {
             tracing::warn!(setting = name, "changed, but takes effect only at the next start");
         }
@@ -87,6 +101,7 @@ impl Reloader {
         }
         let generation = self.snapshot.load().generation().saturating_add(1);
         let settings = plan.settings(generation, self.demo_port);
+        self.resolver.allow(&plan.egress);
         let tables = (&*self.resolver, &self.targets);
         self.snapshot.store(Arc::new(Snapshot::new(settings, tables, &self.metrics)));
         self.metrics.reloads.inc();
@@ -97,9 +112,15 @@ impl Reloader {
 }
 
 /// Waits for a reason to reload; `false` if there was none yet.
-async fn wait(hangup: &mut Signal, watch: Option<&mut Watch>) -> bool {
+async fn wait(hangup: Option<&mut Signal>, watch: Option<&mut Watch>) -> bool {
+    let hangup = async {
+        match hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        _ = hangup.recv() => {
+        _ = hangup => {
             // What the signal is about need not be noticed once more.
             let _changed = watch.is_some_and(Watch::changed);
             true

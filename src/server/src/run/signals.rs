@@ -20,16 +20,20 @@ pub(super) struct Signals {
     interrupt: Signal,
     upgrade: Signal,
     quit: Signal,
+    /// SIGHUP, until somebody takes it: read the configuration again.
+    pub(super) hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// Listens to them. To be called in a runtime, and early: SIGUSR2 would end a process that does not.
+    /// Listens to them. To be called in a runtime, and early: SIGUSR2 and SIGHUP would end a process that
+    /// does not.
     pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             upgrade: signal(SignalKind::user_defined2())?,
             quit: signal(SignalKind::quit())?,
+            hangup: Some(signal(SignalKind::hangup())?),
         })
     }
 

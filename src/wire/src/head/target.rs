@@ -32,6 +32,10 @@ pub fn read_target(target: &[u8]) -> Result<Target<'_>, Flaw> {
     if !path.starts_with('/') || path.contains("//") || path.contains("/.") && has_dots(path) {
         return Err(Flaw::Target);
     }
+    // A slash is one to whoever decodes it.
+    if slash_encoded {
+        decode(path.strip_prefix('/').unwrap_or(path))?;
+    }
     Ok(Target { path, slash_encoded })
 }
 

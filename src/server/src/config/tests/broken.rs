@@ -57,6 +57,12 @@ fn of_the_node() {
         ("[deadlines]\nstall_seconds = 0", &["deadlines.stall_seconds"]),
         ("[deadlines]\nstall_seconds = 9_999_999_999", &["deadlines.stall_seconds"]),
         ("[deadlines]\nfirst_token_seconds = 0.001", &["deadlines.first_token_seconds"]),
+        ("[egress]\nallow_private = '10.0.0.0/8'", &["egress.allow_private"]),
+        (
+            "[egress]\nallow_private = ['10.0.0.0/8', '10.0.0.1/8', 'all', '10.0.0.0']",
+            &["egress.allow_private[1]", "egress.allow_private[2]", "egress.allow_private[3]"],
+        ),
+        ("[egress]\nallow = ['10.0.0.0/8']", &["egress.allow"]),
         ("[routing]\nattempts_max = 0", &["routing.attempts_max"]),
         ("[routing]\non_break = 'go on'\nhedge = {}", &["routing.hedge", "routing.on_break"]),
         ("[shutdown]\nstreams_seconds = 4_000", &["shutdown.streams_seconds"]),
