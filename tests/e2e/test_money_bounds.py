@@ -57,6 +57,16 @@ def test_a_cap_is_injected_where_there_is_none(nodes, open_with):
         assert cap_seen(nodes) == 77
 
 
+def test_a_text_completion_has_sixteen_tokens_where_it_names_none(nodes, open_with):
+    key = open_with("rich", "100.00")
+    body = {"model": f"box/{MODEL}", "prompt": " ".join(["the"] * 40)}
+    answer = nodes.first.ask(body, path="/v1/completions", key=key)
+    assert answer.status == 200 and cap_seen(nodes) == 16, answer.body
+    assert json.loads(answer.body)["usage"]["completion_tokens"] <= 16
+    assert nodes.first.ask(body | {"max_tokens": 77}, path="/v1/completions", key=key).status == 200
+    assert cap_seen(nodes) == 77
+
+
 def test_with_little_credit_the_cap_is_what_can_be_afforded(nodes, open_with):
     key = open_with("thrifty", dollars(1_000))
     assert nodes.first.ask(chat(f"box/{MODEL}"), key=key).status == 200

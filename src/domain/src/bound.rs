@@ -33,6 +33,9 @@ pub struct Ask {
     pub files: u64,
     /// The cap on the output tokens of one choice that it names; `None` if it names none.
     pub output_cap: Option<u64>,
+    /// What the endpoint is documented to generate where none is named; `None` if it goes on to the model's
+    /// end.
+    pub output_usual: Option<u64>,
     /// How many choices are generated of each prompt.
     pub choices: u64,
     /// How many prompts it has: more than one only where completions are asked for.
@@ -91,7 +94,7 @@ impl Ask {
 
 impl Caps {
     /// The cap at one target. The request's own is bounded by what the model can do; where it names
-    /// none, that is the cap, or else the default. Only a cap that is not the request's is clamped.
+    /// none, it is what the endpoint is documented to generate, else what the model can do, else the default. Only a cap that is not the request's is clamped.
     pub fn cap(&self, ask: &Ask, target: &Target) -> Cap {
         if !ask.generates {
             return Cap { tokens: 0, inject: false };
@@ -100,7 +103,10 @@ impl Caps {
         if let Some(cap) = ask.output_cap {
             return Cap { tokens: cap.min(max.unwrap_or(u64::MAX)), inject: false };
         }
-        let cap = max.unwrap_or(self.default);
+        let cap = match ask.output_usual {
+            Some(usual) => usual.min(max.unwrap_or(u64::MAX)),
+            None => max.unwrap_or(self.default),
+        };
         Cap { tokens: cap.min(self.clamp.unwrap_or(u64::MAX)), inject: true }
     }
 }

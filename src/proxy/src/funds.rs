@@ -25,6 +25,10 @@ const TRIES_MAX: usize = 5;
 /// charged for its prompt must not exceed what a provider would count.
 const BYTES_PER_TOKEN: u64 = 5;
 
+/// Output tokens of a text completion that names no cap, as OpenAI documents it: what is told to providers
+/// that would go on, too.
+const COMPLETION_TOKENS: u64 = 16;
+
 /// How a call's output is bounded at each target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -194,6 +198,7 @@ fn ask(endpoint: Endpoint, request: &Request, bytes: u64) -> Ask {
         files: facts.files,
         // Where both are given, a provider may mind either.
         output_cap: caps.into_iter().flatten().max(),
+        output_usual: (endpoint == Endpoint::Completions).then_some(COMPLETION_TOKENS),
         choices: choices.max(1),
         prompts: facts.prompts.max(1),
         generates,

@@ -38,7 +38,9 @@ pub(crate) fn database(plan: &StatePlan) -> PathBuf {
 pub(crate) async fn open_database(plan: &StatePlan) -> anyhow::Result<Database> {
     let opened = match &plan.database {
         DatabasePlan::Sqlite => Database::open(&database(plan)).await,
-        DatabasePlan::Postgres(url) => Database::connect(url.expose_secret()).await,
+        DatabasePlan::Postgres(url, ca_file) => {
+            Database::connect(url.expose_secret(), ca_file.as_deref()).await
+        }
     };
     opened.context("the database cannot be opened")
 }
@@ -131,7 +133,14 @@ mod tests {
     fn plan(folder: &TempDir) -> StatePlan {
         let dir = folder.path().join("a/b");
         let (redis_url, database) = Default::default();
-        StatePlan { pepper_file: dir.join("pepper"), dir, redis_url, database, names: None }
+        StatePlan {
+            pepper_file: dir.join("pepper"),
+            dir,
+            redis_url,
+            redis_authorities: None,
+            database,
+            names: None,
+        }
     }
 
     fn refusal(plan: &StatePlan) -> String {

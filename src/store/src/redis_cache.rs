@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, TlsCertificates};
 use tokenroute_domain::key::{ApiKey, KeyHash};
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::Notify;
@@ -49,7 +49,9 @@ const REASON_CHARS_MAX: usize = 64;
 
 /// The address is no Redis URL. The address itself is not repeated: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an address of a Redis server: write redis://[user:password@]host[:port][/database]")]
+#[error(
+    "not an address of a Redis server: write redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+)]
 pub struct BadAddress;
 
 /// Why Redis did not answer. None of them says anything about a key.
@@ -96,7 +98,20 @@ impl RedisCache {
     /// Takes an address such as `redis://127.0.0.1:6379/0`. Nothing is connected yet:
     /// [`Directory::watch`](crate::Directory::watch) does that and keeps it so.
     pub fn new(address: &str) -> Result<Self, BadAddress> {
-        let client = Client::open(address).map_err(|_may_quote_a_password| BadAddress)?;
+        Self::trusting(address, None)
+    }
+
+    /// The same for `rediss://`, where the server has to show a certificate for its name, of one of these
+    /// authorities: PEM, or `None` for those that the system trusts.
+    pub fn trusting(address: &str, authorities: Option<Vec<u8>>) -> Result<Self, BadAddress> {
+        let client = match authorities {
+            None => Client::open(address),
+            authorities @ Some(_) => {
+                let trust = TlsCertificates { client_tls: None, root_cert: authorities };
+                Client::build_with_tls(address, trust)
+            }
+        };
+        let client = client.map_err(|_may_quote_a_password| BadAddress)?;
         Ok(Self(Arc::new(Inner { client, link: Mutex::default(), broken: Notify::new() })))
     }
 

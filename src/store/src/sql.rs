@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -107,11 +107,10 @@ impl Database {
     }
 
     /// Connects to the PostgreSQL database at `url` (`postgres://…`) and migrates it if its schema is
-    /// older. Any number of processes may do so at the same time. A newer program's schema is refused.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(unreadable_address)?
-            .application_name("tokenroute");
+    /// older. Any number of processes may do so at the same time. A newer program's schema is refused. With
+    /// `ca_file`, PEM, the server has to show a certificate of theirs that is for its name.
+    pub async fn connect(url: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
+        let options = postgres_options(url, ca_file)?.application_name("tokenroute");
         let version = version_of(&options).await?;
         if version.present != Some(version.wanted) {
             migrate_shared(&options).await?;
@@ -184,6 +183,15 @@ impl Database {
             Kind::Postgres(pool) => On::PostgresPool(pool),
         }
     }
+}
+
+/// How the PostgreSQL database at `url` is connected to.
+fn postgres_options(url: &str, ca_file: Option<&Path>) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(unreadable_address)?;
+    Ok(match ca_file {
+        Some(file) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
+        None => options,
+    })
 }
 
 /// The library's words could repeat the address, and with it the password.

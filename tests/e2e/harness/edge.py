@@ -46,13 +46,15 @@ class Edge(Gateway):
         folder.mkdir(exist_ok=True, parents=True)
         self.role, self.database_url, self.redis, self.models = role, database, redis, models
         self.lease = parts.pop("lease", scaled(LEASE_SECONDS))
+        authorities = parts.pop("authorities", None)
+        trust = f'\nca_file = "{authorities}"' if authorities else ""
         self.pepper = pepper or folder / "pepper"
         if not self.pepper.exists():
             self.pepper.write_text(secrets.token_hex(32) + "\n")
             self.pepper.chmod(0o600)
         sections = SECTIONS.format(
-            database=f'[database]\nurl = "{database}"' if database else "",
-            redis=f'[redis]\nurl = "{redis.url}"' if redis else "",
+            database=f'[database]\nurl = "{database}"{trust}' if database else "",
+            redis=f'[redis]\nurl = "{redis.url}"{trust}' if redis else "",
             pepper=self.pepper, lease=self.lease, money=parts.pop("money", ""),
         ) + parts.pop("sections", "")
         super().__init__(folder, provider, name=name, sections=sections, **parts)

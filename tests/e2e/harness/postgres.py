@@ -27,7 +27,9 @@ def find(name):
 class Postgres:
     """A running `postgres`; each test makes a database of its own."""
 
-    def __init__(self, folder, name="postgres"):
+    def __init__(self, folder, name="postgres", certificate=None):
+        """With a certificate and its key it takes no connections without TLS."""
+        self.host, self.certificate = "localhost" if certificate else "127.0.0.1", certificate
         self.log_folder, self.name = folder, name
         self.port, self.databases = ports.free(), 0
         # Test folders are their owner's alone; this one is the server's.
@@ -37,20 +39,31 @@ class Postgres:
             self.as_user, self.user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"], USER
             shutil.chown(self.folder, USER, USER)
         self.data = self.folder / "data"
+        if certificate:
+            # The server insists on a key that is its own and its own alone.
+            self.certificate = [pathlib.Path(shutil.copy(file, self.folder)) for file in certificate]
+            for file in self.certificate:
+                file.chmod(0o600)
+                if os.getuid() == 0:
+                    shutil.chown(file, USER, USER)
         # Not synced while it is made; it is from then on.
         initdb = [find("initdb"), "--no-sync", "--auth=trust", f"--username={self.user}", "--encoding=UTF8", "--no-locale"]
         subprocess.run([*self.as_user, *initdb, "--pgdata", self.data], check=True, capture_output=True, cwd=self.folder)
+        if certificate:
+            (self.data / "pg_hba.conf").write_text("hostssl all all all trust\n")
         self.start()
 
     def start(self):
         settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.folder,
                     "max_connections": 200, "shared_buffers": "64MB"}
+        if self.certificate:
+            settings |= dict(zip(["ssl_cert_file", "ssl_key_file"], self.certificate, strict=True)) | {"ssl": "on"}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self.process = Process(self.name, [*self.as_user, find("postgres"), "-D", self.data, *words], self.log_folder)
         self.process.await_ready(lambda: self.runs("SELECT 1"), "PostgreSQL answers")
 
     def url(self, database="postgres"):
-        return f"postgres://{self.user}@127.0.0.1:{self.port}/{database}"
+        return f"postgres://{self.user}@{self.host}:{self.port}/{database}"
 
     def runs(self, statement, database="postgres"):
         """Whether a statement succeeds."""

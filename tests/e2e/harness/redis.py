@@ -4,6 +4,7 @@ import collections
 import contextlib
 import signal
 import socket
+import ssl
 import threading
 
 from harness import ports, programs
@@ -46,17 +47,23 @@ class Redis:
     """A running `redis-server`. A durable one writes what it is told to a file, synced each second, as the hot store of
     money is to be run; another forgets all when it ends."""
 
-    def __init__(self, folder, name="redis", durable=False):
+    def __init__(self, folder, name="redis", durable=False, certificate=None):
+        """With a certificate and its key it takes no connections without TLS."""
+        self.certificate = certificate
         self.folder = folder
         self.durable = durable
         self.name = name
         self.port = ports.free()
-        self.url = f"redis://127.0.0.1:{self.port}"
+        self.url = f"rediss://localhost:{self.port}" if certificate else f"redis://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
         options = ["--save", "", "--appendonly", "yes" if self.durable else "no", "--appendfsync", "everysec"]
-        options += ["--appenddirname", f"{self.name}-log", "--bind", "127.0.0.1", "--port", self.port]
+        options += ["--appenddirname", f"{self.name}-log", "--bind", "127.0.0.1"]
+        options += ["--port", "0", "--tls-port", self.port] if self.certificate else ["--port", self.port]
+        if self.certificate:
+            certificate, key = self.certificate
+            options += ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"]
         command = [programs.find_on_path("redis-server"), *options, "--dir", self.folder]
         self.process = Process(self.name, command, self.folder)
         self.process.await_ready(lambda: self.ask("PING") == b"+PONG", "Redis answers")
@@ -65,7 +72,7 @@ class Redis:
         """The first line of its answer to a command; empty if it does not answer."""
         text = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            with self._connect() as connection:
                 connection.sendall(text.encode())
                 return connection.makefile("rb").readline().strip()
         except OSError:
@@ -78,6 +85,13 @@ class Redis:
         """All keys and values, as a file has them that is not compressed."""
         assert self.ask("CONFIG", "SET", "rdbcompression", "no") == b"+OK" and self.ask("SAVE") == b"+OK"
         return (self.folder / "dump.rdb").read_bytes()
+
+    def _connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=2)
+        if not self.certificate:
+            return connection
+        trusting = ssl.create_default_context(cafile=self.certificate[0])
+        return trusting.wrap_socket(connection, server_hostname="localhost")
 
     def freeze(self):
         """Connections stay open and nothing is answered."""

@@ -53,12 +53,13 @@ fn routes() -> impl Strategy<Value = Route> {
 
 fn asks() -> impl Strategy<Value = Ask> {
     let cap = proptest::option::of(0_u64..1_000_000);
-    let tier = proptest::option::of(tier());
-    (0_u64..5_000_000, 0_u64..4, cap, 0_u64..5, tier).prop_map(
-        |(text_tokens, images, output_cap, choices, tier)| Ask {
+    let (usual, tier) = (proptest::option::of(0_u64..10_000), proptest::option::of(tier()));
+    (0_u64..5_000_000, 0_u64..4, cap, usual, 0_u64..5, tier).prop_map(
+        |(text_tokens, images, output_cap, output_usual, choices, tier)| Ask {
             text_tokens,
             images,
             output_cap,
+            output_usual,
             choices,
             generates: true,
             tier,
@@ -214,6 +215,11 @@ fn the_output_is_capped_by_the_request_the_catalogue_or_the_default() {
     let clamped = Caps { clamp: Some(300), ..DEFAULT };
     assert_eq!(clamped.cap(&named(None), &known), cap(300, true));
     assert_eq!(clamped.cap(&named(Some(1_000)), &known), cap(1_000, false));
+    let usual = |tokens, output_cap| Ask { output_usual: Some(tokens), ..named(output_cap) };
+    assert_eq!(DEFAULT.cap(&usual(16, None), &known), cap(16, true));
+    assert_eq!(DEFAULT.cap(&usual(16, None), &unknown), cap(16, true));
+    assert_eq!(DEFAULT.cap(&usual(16, Some(100)), &known), cap(100, false));
+    assert_eq!(DEFAULT.cap(&usual(9_000, None), &known), cap(8_192, true), "no more than it can");
     let embeddings = Ask { generates: false, ..named(Some(9)) };
     assert_eq!(DEFAULT.cap(&embeddings, &known), cap(0, false));
 }

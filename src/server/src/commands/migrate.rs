@@ -41,7 +41,9 @@ async fn bring(plan: &StatePlan, terminal: &mut Terminal<'_>) -> anyhow::Result<
 async fn version(plan: &StatePlan) -> anyhow::Result<SchemaVersion> {
     Ok(match &plan.database {
         DatabasePlan::Sqlite => Database::version_of_file(&state::database(plan)).await?,
-        DatabasePlan::Postgres(url) => Database::version_at(url.expose_secret()).await?,
+        DatabasePlan::Postgres(url, ca_file) => {
+            Database::version_at(url.expose_secret(), ca_file.as_deref()).await?
+        }
     })
 }
 

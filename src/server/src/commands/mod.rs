@@ -25,7 +25,6 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::{Database, RedisCache};
@@ -252,10 +251,10 @@ fn in_runtime<'t>(
 
 async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
     let state = state::open(plan)?;
-    let redis = plan.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
+    let redis = plan.redis()?;
     let database = state::open_database(plan).await?;
     let names = plan.names.clone();
-    Ok(Stores { database, redis: redis.transpose()?, pepper: state.pepper, names })
+    Ok(Stores { database, redis, pepper: state.pepper, names })
 }
 
 async fn manage(

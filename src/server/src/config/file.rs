@@ -88,7 +88,7 @@ pub(crate) struct Admin {
     pub hosts: Option<Vec<String>>,
 }
 
-/// `[redis]` and `[database]`: at most one of the three.
+/// `[redis]` and `[database]`: at most one of the three URLs.
 #[derive(Debug, Default, serde::Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
@@ -101,6 +101,8 @@ pub(crate) struct Address {
     #[serde(deserialize_with = "secret")]
     #[cfg_attr(test, serde(serialize_with = "hidden"))]
     pub url: Option<SecretString>,
+    /// PEM file of the authorities that the server's certificate must be of.
+    pub ca_file: Option<String>,
 }
 
 /// `[egress]`

@@ -1,7 +1,7 @@
 //! What a configuration means: plain checked data. Nothing past it checks again.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
+use tokenroute_store::{BadAddress, RedisCache};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
@@ -62,6 +63,8 @@ pub(crate) struct StatePlan {
     pub pepper_file: PathBuf,
     /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
     pub redis_url: Option<SecretString>,
+    /// The authorities that its certificate may be of, in PEM; `None`: those that the system trusts.
+    pub redis_authorities: Option<Vec<u8>>,
     /// Where keys, records and the ledger are.
     pub database: DatabasePlan,
     /// What keys and accounts may name; `None` where no file says.
@@ -83,15 +86,24 @@ pub(crate) enum DatabasePlan {
     /// A file in the folder of state.
     #[default]
     Sqlite,
-    /// A server at this URL, which may hold a password.
-    Postgres(SecretString),
+    /// A server at this URL, which may hold a password, and the PEM file of the authorities that its
+    /// certificate must be of.
+    Postgres(SecretString, Option<PathBuf>),
+}
+
+impl StatePlan {
+    /// The shared key cache, not connected yet.
+    pub(crate) fn redis(&self) -> Result<Option<RedisCache>, BadAddress> {
+        let Some(url) = &self.redis_url else { return Ok(None) };
+        RedisCache::trusting(url.expose_secret(), self.redis_authorities.clone()).map(Some)
+    }
 }
 
 impl DatabasePlan {
-    fn url(&self) -> Option<&str> {
+    fn address(&self) -> Option<(&str, Option<&Path>)> {
         match self {
             Self::Sqlite => None,
-            Self::Postgres(url) => Some(url.expose_secret()),
+            Self::Postgres(url, ca_file) => Some((url.expose_secret(), ca_file.as_deref())),
         }
     }
 }
@@ -273,14 +285,16 @@ impl Plan {
 
     /// The settings that differ in `other` and that a running node cannot take over.
     pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let redis =
-            |plan: &Self| plan.state.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let redis = |plan: &Self| {
+            let url = plan.state.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+            (url, plan.state.redis_authorities.clone())
+        };
         let (ours, theirs) = (self.sizes, other.sizes);
         let changes = [
             ("state_dir", self.state.dir != other.state.dir),
             ("keys.pepper_file", self.state.pepper_file != other.state.pepper_file),
             ("redis", redis(self) != redis(other)),
-            ("database", self.state.database.url() != other.state.database.url()),
+            ("database", self.state.database.address() != other.state.database.address()),
             ("money.lease_seconds", self.money.lease != other.money.lease),
             (
                 "money.posting_lag_max_seconds",

@@ -41,9 +41,9 @@ pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
         Some(path) => checker.path("keys.pepper_file", path),
         None => dir.join("pepper"),
     };
-    let redis_url = redis_url(checker, &file.redis);
+    let (redis_url, redis_authorities) = redis(checker, &file.redis);
     let (database, names) = (database(checker, &file.database), Some(names(file)));
-    StatePlan { dir, pepper_file, redis_url, database, names }
+    StatePlan { dir, pepper_file, redis_url, redis_authorities, database, names }
 }
 
 /// What keys and accounts may name.
@@ -177,17 +177,42 @@ fn tls(checker: &mut Checker<'_>, typed: &file::ListenTls) -> Option<Tls> {
     Some(Tls { certificate, key })
 }
 
-/// Where Redis is; `None` if no field says.
-fn redis_url(checker: &mut Checker<'_>, typed: &file::Address) -> Option<SecretString> {
-    let (path, url) = address_of(checker, "redis", typed)?;
-    if let Err(why) = RedisCache::new(url.expose_secret()) {
+/// Where Redis is, if a field says so, and whom it is to be vouched for by.
+fn redis(
+    checker: &mut Checker<'_>,
+    typed: &file::Address,
+) -> (Option<SecretString>, Option<Vec<u8>>) {
+    let authorities = authorities(checker, "redis", typed).map(|(_, pem)| pem);
+    let Some((path, url)) = address_of(checker, "redis", typed) else { return (None, None) };
+    if authorities.is_some() && !url.expose_secret().starts_with("rediss://") {
+        checker.problem("redis.ca_file", "needs an address with TLS: write rediss://");
+    } else if let Err(why) = RedisCache::trusting(url.expose_secret(), authorities.clone()) {
         checker.problem(path, format!("is {why}"));
     }
-    Some(url)
+    (Some(url), authorities)
+}
+
+/// The authorities that a server's certificate must be of: their file, and what is in it.
+fn authorities(
+    checker: &mut Checker<'_>,
+    section: &str,
+    typed: &file::Address,
+) -> Option<(PathBuf, Vec<u8>)> {
+    let path = format!("{section}.ca_file");
+    let file = checker.path(&path, typed.ca_file.as_ref()?);
+    match read::file(&file, PEM_BYTES_MAX) {
+        Ok(pem) if CertificateDer::pem_slice_iter(&pem).next().is_some_and(|one| one.is_ok()) => {
+            return Some((file, pem));
+        }
+        Ok(_) => checker.problem(path, format!("{} holds no PEM certificates", file.display())),
+        Err(why) => checker.problem(path, why),
+    }
+    None
 }
 
 /// Which database is the truth: without an address, a file in the folder of state.
 fn database(checker: &mut Checker<'_>, typed: &file::Address) -> DatabasePlan {
+    let ca_file = authorities(checker, "database", typed).map(|(file, _)| file);
     let Some((path, url)) = address_of(checker, "database", typed) else {
         return DatabasePlan::Sqlite;
     };
@@ -195,7 +220,7 @@ fn database(checker: &mut Checker<'_>, typed: &file::Address) -> DatabasePlan {
     if !scheme.is_some_and(|scheme| ["postgres", "postgresql"].contains(&scheme)) {
         checker.problem(path, "is no address of PostgreSQL: write postgres://user@host/database");
     }
-    DatabasePlan::Postgres(url)
+    DatabasePlan::Postgres(url, ca_file)
 }
 
 /// The address that a section names, and the setting that says it; `None` if no field says.

@@ -100,8 +100,7 @@ impl Stores {
         ended: mpsc::Receiver<Ended>,
     ) -> anyhow::Result<Self> {
         let database = open_database(plan, state).await?;
-        let redis = plan.state.redis_url.as_ref().map(|url| RedisCache::new(url.expose_secret()));
-        let redis = redis.transpose().context("redis: the URL is not one of a Redis server")?;
+        let redis = plan.state.redis().context("redis: the URL is not one of a Redis server")?;
         let hints = redis.clone().map(|redis| TargetHints::new(redis, clock::chance_bits()));
         let limits = redis.clone().map(|redis| LimitStore::new(redis, clock::chance_bits()));
         let directory =
@@ -172,15 +171,15 @@ impl Stores {
 
 /// The database of the plan, with its schema up to date. One that is shared may be away for a while.
 async fn open_database(plan: &Plan, state: &State) -> anyhow::Result<Database> {
-    let url = match &plan.state.database {
+    let (url, ca_file) = match &plan.state.database {
         DatabasePlan::Sqlite => {
             return Database::open(&state.database).await.context("the database cannot be opened");
         }
-        DatabasePlan::Postgres(url) => url.expose_secret(),
+        DatabasePlan::Postgres(url, ca_file) => (url.expose_secret(), ca_file.as_deref()),
     };
     let give_up = Instant::now() + OPEN_WITHIN;
     loop {
-        match Database::connect(url).await {
+        match Database::connect(url, ca_file).await {
             Err(tokenroute_store::Error::Unavailable(why)) if Instant::now() < give_up => {
                 tracing::warn!(why, "the database is not there yet");
                 sleep(OPEN_PAUSE).await;

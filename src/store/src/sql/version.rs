@@ -1,14 +1,13 @@
 //! Which version of the schema a database has, seen without changing anything.
 
 use std::path::Path;
-use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use super::statement::{On, Row, sql};
-use super::{Database, Migrations, POSTGRES, SQLITE, unreadable_address};
+use super::{Database, Migrations, POSTGRES, SQLITE, postgres_options};
 use crate::Error;
 
 /// The version that a database has, and the one that this program brings it to.
@@ -43,9 +42,8 @@ impl Database {
     }
 
     /// The version of the PostgreSQL database at `url`.
-    pub async fn version_at(url: &str) -> Result<SchemaVersion, Error> {
-        let options = PgConnectOptions::from_str(url).map_err(unreadable_address)?;
-        version_of(&options).await
+    pub async fn version_at(url: &str, ca_file: Option<&Path>) -> Result<SchemaVersion, Error> {
+        version_of(&postgres_options(url, ca_file)?).await
     }
 }
 

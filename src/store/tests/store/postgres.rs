@@ -31,7 +31,7 @@ impl Fresh for FreshPostgres {
     }
 
     async fn second(&self) -> Database {
-        Database::connect(&self.url()).await.unwrap()
+        Database::connect(&self.url(), None).await.unwrap()
     }
 
     async fn tamper(&self, statements: &'static str) -> Result<(), sqlx::Error> {
@@ -41,7 +41,7 @@ impl Fresh for FreshPostgres {
 
 pub(crate) async fn fresh() -> FreshPostgres {
     let name = postgres_server::create().await;
-    let database = Database::connect(&postgres_server::url(&name)).await.unwrap();
+    let database = Database::connect(&postgres_server::url(&name), None).await.unwrap();
     FreshPostgres { database, name }
 }
 
@@ -49,10 +49,10 @@ pub(crate) async fn fresh() -> FreshPostgres {
 async fn the_version_is_seen_and_nothing_is_made() {
     let url = postgres_server::url(&postgres_server::create().await);
     for _ in 0..2 {
-        assert_eq!(Database::version_at(&url).await.unwrap().present, None);
+        assert_eq!(Database::version_at(&url, None).await.unwrap().present, None);
     }
-    Database::connect(&url).await.unwrap().close().await;
-    let version = Database::version_at(&url).await.unwrap();
+    Database::connect(&url, None).await.unwrap().close().await;
+    let version = Database::version_at(&url, None).await.unwrap();
     assert_eq!(version.present, Some(version.wanted));
 }
 
@@ -62,7 +62,7 @@ async fn many_may_connect_to_a_new_database_at_the_same_time() {
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let url = url.clone();
-            tokio::spawn(async move { Database::connect(&url).await })
+            tokio::spawn(async move { Database::connect(&url, None).await })
         })
         .collect();
     let mut created = 0;
@@ -86,16 +86,16 @@ async fn a_newer_programs_schema_is_refused() {
         )
         .await
         .unwrap();
-    assert!(matches!(Database::connect(&fresh.url()).await, Err(Error::Corrupt(_))));
+    assert!(matches!(Database::connect(&fresh.url(), None).await, Err(Error::Corrupt(_))));
 }
 
 #[tokio::test]
 async fn an_address_that_cannot_be_read_is_never_repeated() {
     let secret = "postgres://user:hunter2@[nowhere/db";
-    let error = Database::connect(secret).await.unwrap_err();
+    let error = Database::connect(secret, None).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let away = "postgres://user:hunter2@127.0.0.1:1/db";
-    let error = Database::connect(away).await.unwrap_err();
+    let error = Database::connect(away, None).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
@@ -103,7 +103,7 @@ async fn an_address_that_cannot_be_read_is_never_repeated() {
 #[tokio::test]
 async fn one_process_leads_until_its_connection_ends() {
     let fresh = fresh().await;
-    let second = Database::connect(&fresh.url()).await.unwrap();
+    let second = Database::connect(&fresh.url(), None).await.unwrap();
     let mut lead = fresh.database.lead().await.unwrap().expect("nobody leads yet");
     assert!(lead.holds().await);
     assert!(second.lead().await.unwrap().is_none());

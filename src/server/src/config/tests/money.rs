@@ -123,6 +123,6 @@ fn tiers_and_money_are_as_typed() {
     let money = MoneySettings { output_tokens_default: 1_000, output_tokens_min: 10 };
     assert_eq!(settings.money, money);
     assert_eq!(plan.money.lease, Duration::from_millis(2_500));
-    let DatabasePlan::Postgres(url) = &plan.state.database else { panic!("no database") };
+    let DatabasePlan::Postgres(url, None) = &plan.state.database else { panic!("no database") };
     assert!(url.expose_secret().contains(SECRET));
 }

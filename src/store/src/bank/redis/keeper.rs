@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 use tokenroute_domain::id::{AccountId, NodeId};
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::script::checked_in;
 use super::server::{Life, Server};
@@ -19,10 +19,10 @@ use crate::redis_cache::{COMMAND_WAIT, PING_EVERY, RedisFailure};
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often Redis is asked for its epoch while there is none, or memory is being recovered.
 const WATCH_CLOSELY: Duration = Duration::from_millis(100);
-/// Looks at how far posting is behind, in the time that it may be.
-const LAG_LOOKS: u32 = 60;
 /// How often the edge says in SQL that it lives; it counts as gone after [`crate::epoch::GONE_AFTER`].
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How often Redis is asked for the oldest event that waits to be posted.
+const LAG_EVERY: Duration = Duration::from_secs(2);
 /// Seconds that it is remembered which edges have told everything.
 const CHECKED_SECONDS: u64 = 600;
 /// Where recalls are published, as the asking node and the account.
@@ -73,14 +73,11 @@ impl RedisBank {
     /// Uses a connection for as long as it answers and leads to the memory of the last epoch.
     async fn keep(&self, server: &Server) {
         let number = self.link().number.wrapping_add(1);
-        let mut settled: Option<Life> = None;
-        let mut look_back = Instant::now();
+        let (mut settled, mut lag_looked): (Option<Life>, Option<Instant>) = (None, None);
         loop {
             let Ok(life) = look(server, settled.take()).await else { return };
-            if Instant::now() >= look_back {
-                let Ok(lag) = server.posting_lag(COMMAND_WAIT).await else { return };
-                self.note_lag(lag);
-                look_back = Instant::now() + self.lag_pause();
+            if self.look_for_lag(server, &mut lag_looked).await.is_err() {
+                return;
             }
             let declared = self.0.declared.load(Ordering::Relaxed);
             let mut wait = WATCH_CLOSELY;
@@ -107,9 +104,17 @@ impl RedisBank {
         }
     }
 
-    /// How long to wait before the streams are looked at again: often enough for the age that is allowed.
-    fn lag_pause(&self) -> Duration {
-        if self.is_behind() { PING_EVERY } else { self.0.options.posting_lag_max / LAG_LOOKS }
+    /// Looks how far SQL is behind, when it is time to.
+    async fn look_for_lag(
+        &self,
+        server: &Server,
+        looked: &mut Option<Instant>,
+    ) -> Result<(), RedisFailure> {
+        if looked.is_none_or(|looked| looked.elapsed() >= LAG_EVERY) {
+            *looked = Some(Instant::now());
+            self.note_lag(server.posting_lag(COMMAND_WAIT).await?);
+        }
+        Ok(())
     }
 
     fn note_lag(&self, lag: Duration) {

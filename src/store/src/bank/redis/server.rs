@@ -177,26 +177,29 @@ impl Server {
         Ok(policy.map(str::to_owned))
     }
 
-    /// How long the oldest event has been waiting to be posted, by the server's own clock.
+    /// By one command for all shards: how long the oldest event has been waiting to be posted, by the server's own clock.
     pub(crate) async fn posting_lag(&self, budget: Duration) -> Result<Duration, RedisFailure> {
         let mut pipeline = redis::pipe();
+        let read = pipeline.cmd("XREAD").arg("COUNT").arg(1).arg("STREAMS");
         for shard in Shard::all() {
-            pipeline.cmd("XRANGE").arg(shard.events()).arg("-").arg("+").arg("COUNT").arg(1);
+            read.arg(shard.events());
+        }
+        for _ in Shard::all() {
+            read.arg("0");
         }
         pipeline.cmd("TIME");
-        let answers: Vec<Value> = self.pipe(&pipeline, budget).await?;
-        let Some((time, firsts)) = answers.split_last() else { return Err(garbled()) };
-        let [seconds, micros] = list(time).unwrap_or_default() else { return Err(garbled()) };
+        let (streams, time): (Value, Value) = self.pipe(&pipeline, budget).await?;
+        let [seconds, micros] = list(&time).unwrap_or_default() else { return Err(garbled()) };
         let whole = number(seconds).and_then(|seconds| seconds.checked_mul(1_000));
         let now =
             whole.zip(number(micros)).and_then(|(whole, part)| whole.checked_add(part / 1_000));
         let now = now.and_then(|now| u64::try_from(now).ok()).ok_or_else(garbled)?;
         // An event is named by when it came, in milliseconds.
-        let came = |first: &Value| -> Option<u64> {
-            let entry = list(list(first)?.first()?)?.first()?;
-            text(entry)?.split_once('-')?.0.parse().ok()
+        let came = |stream: &Value| -> Option<u64> {
+            let entry = list(list(stream)?.get(1)?)?.first()?;
+            text(list(entry)?.first()?)?.split_once('-')?.0.parse().ok()
         };
-        let oldest = firsts.iter().filter_map(came).min();
+        let oldest = list(&streams).unwrap_or_default().iter().filter_map(came).min();
         Ok(Duration::from_millis(oldest.map_or(0, |oldest| now.saturating_sub(oldest))))
     }
 
