@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 import statistics
+import subprocess
 import time
 
 import pytest
@@ -251,3 +252,23 @@ def other(value, turn):
         return turn.to_bytes(len(value), "big")
     tail = f"{turn:06d}"
     return value[:-len(tail)] + tail
+
+
+def test_threads_that_are_late_turn_calls_away_until_they_are_not(start):
+    gateway = start(sections="[limits]\nlag_seconds_max = 0.02\n")
+    running = open_stream(gateway)
+    # More connections with more to say than two threads can do; what is said is thrown away as fast as it comes.
+    load = subprocess.Popen(
+        [programs.find("driver"), "--address", f"127.0.0.1:{gateway.port}", "--key", gateway.key, "--mode", "sse",
+         "--model", "box/load-sse-2000-0", "--connections", "300", "--window-millis", "60000"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: gateway.metric("tokenroute_shed_total", reason="lag") > 0, "calls are turned away", 50)
+        assert running.read_chunk(), "what runs goes on"
+    finally:
+        load.kill()
+        load.wait()
+    until(lambda: gateway.metric("tokenroute_shed_share") == 0, "nobody is turned away any more", 30)
+    until(lambda: gateway.ask(chat("box/echo")).status == 200, "it serves again", 30)
+    assert running.read_chunk()
+    running.close()
