@@ -136,6 +136,16 @@ def test_behind_tls_it_is_the_same(start, folder, protocol):
             assert seconds_until_closed(connection)[0] < LONG_BEFORE_DEFAULT
 
 
+def test_a_handshake_has_its_time(start, folder):
+    certificate, key = make_certificate(folder)
+    gateway = start(listen=f'[listen.tls]\ncertificate = "{certificate}"\nkey = "{key}"')
+    with raw.Connection(gateway.address) as silent, raw.Connection(gateway.address) as slow:
+        slow.send(b"\x16\x03\x01\x02\x00")
+        # Ten seconds, whatever is configured.
+        assert seconds_until_closed(slow)[1] == b""
+        assert seconds_until_closed(silent)[0] < LONG_BEFORE_DEFAULT
+
+
 def test_a_body_has_to_come_at_some_speed(start):
     gateway = start(sections=limits(body_grace_seconds=SHORT, body_bytes_per_second_min=1_000))
     with raw.Connection(gateway.address) as connection:

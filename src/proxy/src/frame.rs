@@ -105,7 +105,7 @@ impl Frame {
                 if leaving.changed().await.is_ok() {
                     leave.send_replace(true);
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } => {}
             _ = self.http2.process_new(Box::new(stream), &told) => {}
         }
