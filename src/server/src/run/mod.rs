@@ -185,11 +185,9 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     if !start.predecessor.ready().context("the predecessor cannot be told")? {
         supervisor::notify(&[NotifyState::Ready]);
     }
-    let path = start.path.map(Path::to_owned);
-    let database = stores.database.clone();
-    let plan_now = (plan, database);
+    let (path, used) = (start.path.map(Path::to_owned), (plan, stores.database.clone()));
     let tables = (snapshot, resolver, targets, metrics);
-    let reloader = Reloader::new(path, plan_now, tables, certificates, found);
+    let reloader = Reloader::new(path, used, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
     background.spawn(reloader.run(signals.hangup.take(), watch));
