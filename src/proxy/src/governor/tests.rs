@@ -1,3 +1,5 @@
+//! What a governor turns away, and that it stops to.
+
 use tokenroute_domain::time::Timestamp;
 
 use super::*;
