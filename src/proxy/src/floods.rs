@@ -12,7 +12,7 @@ const STORE_MAX: u32 = 10_000;
 const PREFACE_BYTES: usize = 24;
 /// A body's frame with fewer bytes costs more to read than it brings.
 const CRUMB_BYTES: usize = 64;
-/// So many bytes of an answer earn as much as a WINDOW_UPDATE costs.
+/// So many bytes of an answer earn as much as a `WINDOW_UPDATE` costs.
 const SHARE_BYTES: usize = 256;
 /// What a request earns, and a part of its answer beside a share for its bytes.
 const REQUEST: u32 = 8;
@@ -21,7 +21,7 @@ const ANSWER: u32 = 4;
 const RESET: u32 = 16;
 /// What new settings cost: each stream may have to be looked at.
 const SETTINGS: u32 = 16;
-/// The farewell: ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7).
+/// The farewell: `ENHANCE_YOUR_CALM` (RFC 9113, 6.8 and 7).
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
 /// A frame's header.
@@ -43,11 +43,14 @@ impl Head {
     const BYTES: usize = 9;
 
     fn read(bytes: [u8; Self::BYTES]) -> Self {
-        let [a, b, c, kind, flags, w, x, y, z] = bytes;
-        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-        // The first bit is reserved, and ignored.
-        let stream = u32::from_be_bytes([w & 0x7f, x, y, z]);
-        Self { length, kind, flags, stream }
+        let [length, stream] = [
+            [0, bytes[0], bytes[1], bytes[2]],
+            // The first bit is reserved, and ignored.
+            [bytes[5] & 0x7f, bytes[6], bytes[7], bytes[8]],
+        ]
+        .map(u32::from_be_bytes);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        Self { length, kind: bytes[3], flags: bytes[4], stream }
     }
 }
 

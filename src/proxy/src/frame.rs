@@ -90,9 +90,7 @@ impl Frame {
             }
         }
     }
-}
 
-impl Frame {
     /// Streams beside each other, until the client leaves, or has done nothing for long, or floods us.
     async fn serve_http2(&self, mut stream: Patient, progress: &Progress, leaving: &ShutdownWatch) {
         let leave = watch::Sender::new(false);
@@ -105,7 +103,7 @@ impl Frame {
                 if leaving.changed().await.is_ok() {
                     leave.send_replace(true);
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } => {}
             _ = self.http2.process_new(Box::new(stream), &told) => {}
         }
