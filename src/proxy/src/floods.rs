@@ -43,14 +43,12 @@ impl Head {
     const BYTES: usize = 9;
 
     fn read(bytes: [u8; Self::BYTES]) -> Self {
-        let [length, stream] = [
-            [0, bytes[0], bytes[1], bytes[2]],
-            // The first bit is reserved, and ignored.
-            [bytes[5] & 0x7f, bytes[6], bytes[7], bytes[8]],
-        ]
-        .map(u32::from_be_bytes);
+        let [long, longer, longest, kind, flags, stream @ ..] = bytes;
+        let length = u32::from_be_bytes([0, long, longer, longest]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        Self { length, kind: bytes[3], flags: bytes[4], stream }
+        // The first bit is reserved, and ignored.
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        Self { length, kind, flags, stream }
     }
 }
 

@@ -187,6 +187,7 @@ impl Metrics {
             &["reason"],
         )?;
         let one = |name: &str, help: &str| counter(&registry, name, help);
+        let by_result = |name: &str, help: &str| counters(&registry, (name, help), &["result"]);
         let gauge = |name: &str, help: &str| gauge(&registry, name, help);
         let histogram = |name: &str, help: &str| histogram(&registry, name, help);
         Ok(Self(Arc::new(Series {
@@ -194,21 +195,13 @@ impl Metrics {
             failures: by_failure(&failures),
             targets: TargetCounters::new(&registry)?,
             limited: by_limit(&registry)?,
-            recoveries: counters(
-                &registry,
-                (
-                    "tokenroute_recoveries_total",
-                    "Answers that broke off after their first byte: continued by another target, or not.",
-                ),
-                &["result"],
+            recoveries: by_result(
+                "tokenroute_recoveries_total",
+                "Answers that broke off after their first byte: continued by another target, or not.",
             )?,
-            probes: counters(
-                &registry,
-                (
-                    "tokenroute_probes_total",
-                    "Probes of targets, by whether they did what they should.",
-                ),
-                &["result"],
+            probes: by_result(
+                "tokenroute_probes_total",
+                "Probes of targets, by whether they did what they should.",
             )?,
             latency: histogram("tokenroute_call_seconds", "From a call's head to its end.")?,
             first_token: histogram(

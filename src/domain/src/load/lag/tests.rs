@@ -1,3 +1,5 @@
+//! How lag is judged, with time as an argument.
+
 use super::*;
 
 const TARGET: Duration = Duration::from_millis(20);
