@@ -18,12 +18,13 @@ import time
 
 import table
 
-# name, title, arguments of the driver. What a call costs decides how much of an overload can be turned away: to say no costs
+# name, title, arguments of the driver, connections for the most calls and for the overload: as many as it takes to keep the
+# edge busy, and no more, for these wait for each other in the edge. What a call costs decides how much of an overload can be turned away: to say no costs
 # as much for the smallest call as for the longest.
 LOADS = [
-    ("stream", "answers of {events} events", ["--mode", "sse", "--model", "load-sse-{events}-0", "--body-bytes", "4096"]),
-    ("paced", "answers of 40 events 25 ms apart", ["--mode", "sse", "--model", "load-sse-40-25", "--body-bytes", "4096"]),
-    ("small", "JSON answers of 600 bytes", ["--model", "load-json-600", "--body-bytes", "1024"]),
+    ("stream", "answers of {events} events", ["--mode", "sse", "--model", "load-sse-{events}-0", "--body-bytes", "4096"], 16, 2000),
+    ("paced", "answers of 40 events 25 ms apart", ["--mode", "sse", "--model", "load-sse-40-25", "--body-bytes", "4096"], 2500, 9000),
+    ("small", "JSON answers of 600 bytes", ["--model", "load-json-600", "--body-bytes", "1024"], 16, 2000),
 ]
 
 
@@ -55,13 +56,14 @@ def drive(options, edge, arguments, seconds):
     return json.loads(ran.stdout)
 
 
-def overload(options, edge, arguments):
+def overload(options, edge, arguments, connections, clients):
     """The most calls a second, and what becomes of several times as many."""
+    connections, clients = max(1, int(connections * options.scale)), max(1, int(clients * options.scale))
     warmup = ["--warmup-millis", int(options.warmup * 1000)]
-    most = drive(options, edge, [*arguments, "--connections", options.connections, *warmup], options.seconds)
+    most = drive(options, edge, [*arguments, "--connections", connections, *warmup], options.seconds)
     rate = max(1, int(most["requests_per_second"] * options.times))
-    over = drive(options, edge, [*arguments, "--connections", options.clients, "--rate", rate, *warmup], options.seconds)
-    after = drive(options, edge, [*arguments, "--connections", options.connections, "--warmup-millis", 2000], options.seconds)
+    over = drive(options, edge, [*arguments, "--connections", clients, "--rate", rate, *warmup], options.seconds)
+    after = drive(options, edge, [*arguments, "--connections", connections, "--warmup-millis", 2000], options.seconds)
     return {"most": most, "rate": rate, "over": over, "after": after}
 
 
@@ -103,9 +105,9 @@ def run(options, folder):
         edge = Edge("tokenrouted", options.bins, folder, provider_port, options.proxy_core)
         edge.start()
         time.sleep(table.SETTLE_SECONDS)
-        for name, title, arguments in LOADS:
+        for name, title, arguments, *connections in LOADS:
             if name in options.only:
-                shown[name] = figures(overload(options, edge, arguments))
+                shown[name] = figures(overload(options, edge, arguments, *connections))
                 print_load(title.format(events=options.events), shown[name])
     finally:
         if edge:
@@ -130,8 +132,7 @@ def read_options():
     parser.add_argument("--times", type=float, default=4.0, help="the overload, in multiples of the most")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds before each measurement")
-    parser.add_argument("--connections", type=int, default=16, help="for the most calls")
-    parser.add_argument("--clients", type=int, default=2000, help="connections of the overload")
+    parser.add_argument("--scale", type=float, default=1.0, help="for other than the usual number of connections")
     parser.add_argument("--events", type=int, default=300, help="of a stream")
     parser.add_argument("--proxy-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)

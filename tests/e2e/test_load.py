@@ -1,9 +1,12 @@
 """More than an edge can take: memory, descriptors, connections, calls. What runs goes on, and what cannot is told so at once."""
 
+import concurrent.futures
 import contextlib
 import json
 import socket
+import sqlite3
 import statistics
+import subprocess
 import time
 
 import pytest
@@ -150,11 +153,9 @@ def test_without_descriptors_streams_go_on(folder, provider):
     try:
         assert "too few file descriptors" in gateway.process.log()
         streams = [open_stream(gateway) for _ in range(40)]
-        others = []
         # 264 less 64 in reserve, half for clients.
-        while one := is_let_in(gateway.address):
-            others.append(one)
-            assert len(others) <= 60
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            others = [one for one in pool.map(lambda _: is_let_in(gateway.address), range(80)) if one]
         assert len(others) + len(streams) == 100
         refused = gateway.metric("tokenroute_connections_refused_total", reason="total")
         assert refused >= 1 and is_let_in(gateway.address) is None
@@ -224,3 +225,50 @@ def test_a_key_alone_may_have_most_of_the_calls(start):
     records = gateway.await_records(16)
     assert {one["outcome"] for one in records} == {"answered"}, "who is turned away leaves a count, and no record"
     assert gateway.metric("tokenroute_shed_total") == asked - 16
+
+
+def test_many_routes_and_keys_do_not_keep_a_start_waiting(start, capsys):
+    gateway = start()
+    gateway.stop()
+    with contextlib.closing(sqlite3.connect(gateway.state / "tokenroute.db")) as database, database:
+        names = [column[1] for column in database.execute("PRAGMA table_info(api_keys)")]
+        first = dict(zip(names, database.execute("SELECT * FROM api_keys").fetchone(), strict=True))
+        rows = (first | {"id": other(first["id"], turn), "hash": other(first["hash"], turn)} for turn in range(100_000))
+        columns, marks = ", ".join(names), ", ".join("?" * len(names))
+        database.executemany(f"INSERT INTO api_keys ({columns}) VALUES ({marks})", (tuple(row.values()) for row in rows))
+    route = '[[routes]]\nmodel = "many-{0}"\ntargets = [{{ provider = "box", model = "echo" }}]\n'
+    gateway.parts["routes"] = "".join(map(route.format, range(9_990)))
+    gateway.write_config()
+    began = time.monotonic()
+    gateway.start()
+    with capsys.disabled():
+        print(f" ready after {time.monotonic() - began:.2f} s", end=" ")
+    assert gateway.ask(chat("many-9989")).status == 200
+
+
+def other(value, turn):
+    """A value of the same form that nothing else has."""
+    if isinstance(value, bytes):
+        return turn.to_bytes(len(value), "big")
+    tail = f"{turn:06d}"
+    return value[:-len(tail)] + tail
+
+
+def test_threads_that_are_late_turn_calls_away_until_they_are_not(start):
+    gateway = start(sections="[limits]\nlag_seconds_max = 0.02\n")
+    running = open_stream(gateway)
+    # More connections with more to say than two threads can do; what is said is thrown away as fast as it comes.
+    load = subprocess.Popen(
+        [programs.find("driver"), "--address", f"127.0.0.1:{gateway.port}", "--key", gateway.key, "--mode", "sse",
+         "--model", "box/load-sse-2000-0", "--connections", "300", "--window-millis", "60000"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: gateway.metric("tokenroute_shed_total", reason="lag") > 0, "calls are turned away", 50)
+        assert running.read_chunk(), "what runs goes on"
+    finally:
+        load.kill()
+        load.wait()
+    until(lambda: gateway.metric("tokenroute_shed_share") == 0, "nobody is turned away any more", 30)
+    until(lambda: gateway.ask(chat("box/echo")).status == 200, "it serves again", 30)
+    assert running.read_chunk()
+    running.close()

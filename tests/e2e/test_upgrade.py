@@ -17,6 +17,7 @@ from hyperframe.frame import GoAwayFrame
 
 from harness import http2, programs, raw
 from harness.gateway import Gateway, chat
+from harness.process import is_gone
 from harness.streams import Streams
 from harness.waiting import until
 
@@ -30,14 +31,6 @@ CONNECTIONS = 30
 def process_id(gateway):
     """The process that serves."""
     return int((gateway.state / "tokenrouted.pid").read_text())
-
-
-def is_gone(process):
-    """Whether it runs no more; a parent that is on its way out itself may not have noticed."""
-    try:
-        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def children(process):

@@ -78,7 +78,12 @@ async fn drive(plan: &Plan) -> io::Result<Value> {
     let mut workers = JoinSet::new();
     let count = plan.connections.clamp(1, CONNECTIONS_MAX);
     let start_ns = monotonic_ns();
+    let period_ns = plan
+        .rate
+        .map(|rate| 1_000_000_000_u64.saturating_mul(count).checked_div(rate).unwrap_or(u64::MAX));
+    // At a fixed rate they take turns, or all would call at once in each period.
     let ramp_ns = u64::try_from(plan.ramp.as_nanos()).unwrap_or(u64::MAX);
+    let ramp_ns = ramp_ns.max(period_ns.unwrap_or(0));
     for index in 0..count {
         let worker = Worker {
             address: plan.address,
@@ -87,9 +92,7 @@ async fn drive(plan: &Plan) -> io::Result<Value> {
             request: Rc::clone(&request),
             meter: Rc::clone(&meter),
             starts_ns: start_ns.saturating_add((ramp_ns / count).saturating_mul(index)),
-            period_ns: plan.rate.map(|rate| {
-                (1_000_000_000_u64.saturating_mul(count)).checked_div(rate).unwrap_or(u64::MAX)
-            }),
+            period_ns,
         };
         workers.spawn_local(worker.work());
     }

@@ -84,14 +84,14 @@ class Edge(Gateway):
 class Fleet:
     """Edges that share books, and a node that posts where Redis is in front of SQL."""
 
-    def __init__(self, folder, provider, edges=1, postgres=None, redis=None, **parts):
+    def __init__(self, folder, provider, edges=1, postgres=None, redis=None, node=Edge, **parts):
         database = postgres.create() if postgres else None
         assert postgres or edges == 1, "edges cannot share SQLite"
         (folder / "shared").mkdir(parents=True, exist_ok=True)
         parts |= {"database": database, "redis": redis, "pepper": folder / "shared" / "pepper"}
 
         def one(name, role):
-            return Edge(folder / name, provider, name=name, role=role, **parts)
+            return node(folder / name, provider, name=name, role=role, **parts)
 
         self.edges = [one(f"edge-{number}", "edge" if postgres else "all") for number in range(edges)]
         self.control = one("control", "control") if postgres else None

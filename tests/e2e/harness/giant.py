@@ -143,7 +143,7 @@ class Giant:
         listener = socket.create_server(("127.0.0.1", self.port))
         # What is on its way and unread is the machine's, and little of it.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PART_BYTES)
-        self.loop.run_until_complete(asyncio.start_server(self._serve, sock=listener))
+        self.server = self.loop.run_until_complete(asyncio.start_server(self._serve, sock=listener))
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
@@ -152,8 +152,18 @@ class Giant:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def close(self):
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
+        self.loop.close()
+
+    async def _end(self):
+        """Drops what is under way."""
+        self.server.close()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     def sent(self):
         """Bytes that were taken of all answers."""

@@ -1,12 +1,21 @@
 """One program under test: what it prints is kept, and it never outlives the test."""
 
 import os
+import pathlib
 import signal
 import subprocess
 
 from harness.waiting import until
 
 STOP_SECONDS = 10.0
+
+
+def is_gone(process):
+    """Whether it runs no more; a parent that is on its way out itself may not have noticed."""
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 class Process:

@@ -47,9 +47,9 @@ class Redis:
     """A running `redis-server`. A durable one writes what it is told to a file, synced each second, as the hot store of
     money is to be run; another forgets all when it ends."""
 
-    def __init__(self, folder, name="redis", durable=False, certificate=None):
+    def __init__(self, folder, name="redis", durable=False, certificate=None, replica_of=None):
         """With a certificate and its key it takes no connections without TLS."""
-        self.certificate = certificate
+        self.certificate, self.replica_of = certificate, replica_of
         self.folder = folder
         self.durable = durable
         self.name = name
@@ -61,6 +61,8 @@ class Redis:
         options = ["--save", "", "--appendonly", "yes" if self.durable else "no", "--appendfsync", "everysec"]
         options += ["--appenddirname", f"{self.name}-log", "--bind", "127.0.0.1"]
         options += ["--port", "0", "--tls-port", self.port] if self.certificate else ["--port", self.port]
+        if self.replica_of:
+            options += ["--replicaof", "127.0.0.1", self.replica_of.port]
         if self.certificate:
             certificate, key = self.certificate
             options += ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"]
@@ -78,13 +80,21 @@ class Redis:
         except OSError:
             return b""
 
-    def monitor(self, keep=False):
-        return Monitor(self.port, keep)
+    def is_in_step(self):
+        """Whether a replica has all that its primary has told it of."""
+        return b"master_link_status:up" in self.info("replication") and b"master_sync_in_progress:0" in self.info("replication")
 
-    def snapshot(self):
-        """All keys and values, as a file has them that is not compressed."""
-        assert self.ask("CONFIG", "SET", "rdbcompression", "no") == b"+OK" and self.ask("SAVE") == b"+OK"
-        return (self.folder / "dump.rdb").read_bytes()
+    def info(self, section):
+        with contextlib.suppress(OSError), self._connect() as connection:
+            connection.sendall(f"*2\r\n$4\r\nINFO\r\n${len(section)}\r\n{section}\r\n".encode())
+            file = connection.makefile("rb")
+            return file.read(int(file.readline()[1:]))
+        return b""
+
+    def promote(self):
+        """A replica is a primary from now on."""
+        assert self.ask("REPLICAOF", "NO", "ONE") == b"+OK"
+        self.replica_of = None
 
     def _connect(self):
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=2)
@@ -92,6 +102,14 @@ class Redis:
             return connection
         trusting = ssl.create_default_context(cafile=self.certificate[0])
         return trusting.wrap_socket(connection, server_hostname="localhost")
+
+    def monitor(self, keep=False):
+        return Monitor(self.port, keep)
+
+    def snapshot(self):
+        """All keys and values, as a file has them that is not compressed."""
+        assert self.ask("CONFIG", "SET", "rdbcompression", "no") == b"+OK" and self.ask("SAVE") == b"+OK"
+        return (self.folder / "dump.rdb").read_bytes()
 
     def freeze(self):
         """Connections stay open and nothing is answered."""

@@ -67,7 +67,7 @@ impl Frame {
             .build()?;
 
         let app = Arc::new(edge_app(plan, gateway, lifecycle));
-        let tls = certificates.map(|certificates| certificates.settings()).transpose()?;
+        let tls = certificates.map(Certificates::settings).transpose()?;
         let tls = tls.map(|settings| Arc::<Acceptor>::new(settings.build()));
         let stop = watch::Sender::new(false);
         let listener = {

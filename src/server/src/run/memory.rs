@@ -93,7 +93,7 @@ impl Memory {
         match governor.set_memory(used, limit) {
             None => {}
             Some(Pressure::Normal) => {
-                tracing::info!(used, limit, "there is memory for calls again")
+                tracing::info!(used, limit, "there is memory for calls again");
             }
             Some(Pressure::Shedding) => {
                 tracing::warn!(used, limit, "little memory is left: calls are turned away");
@@ -108,7 +108,7 @@ impl Memory {
 /// The group that has the lowest limit of those that the process is in.
 fn tightest(root: &Path, version: Version, groups: &str) -> Option<Memory> {
     let limit_of = |group: &Path| read(&group.join(version.limit)).trim().parse::<u64>().ok();
-    let groups = paths(root, groups)?.into_iter();
+    let groups = paths(root, groups).into_iter();
     let limited = groups.filter_map(|group| Some((limit_of(&group)?, group)));
     let (limit, group) = limited.min_by_key(|(limit, _)| *limit)?;
     Some(Memory { limit, group: Some((group, version)) })
@@ -116,7 +116,7 @@ fn tightest(root: &Path, version: Version, groups: &str) -> Option<Memory> {
 
 /// The folders of the process's group and of those around it, as `/proc/self/cgroup` names it: by the
 /// controller, or in version 2 by none.
-fn paths(root: &Path, groups: &str) -> Option<Vec<PathBuf>> {
+fn paths(root: &Path, groups: &str) -> Vec<PathBuf> {
     let own = groups.lines().filter_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
         let named = controllers.split(',').any(|one| one == "memory") || controllers.is_empty();
@@ -126,7 +126,7 @@ fn paths(root: &Path, groups: &str) -> Option<Vec<PathBuf>> {
     let own = own.collect::<Vec<_>>().into_iter().find(|path| path.is_dir());
     let own = own.unwrap_or_else(|| root.to_owned());
     let around = own.ancestors().take_while(|path| path.starts_with(root));
-    Some(around.take(DEPTH_MAX).map(Path::to_owned).collect())
+    around.take(DEPTH_MAX).map(Path::to_owned).collect()
 }
 
 /// Resident memory by `/proc/self/statm`, in bytes.

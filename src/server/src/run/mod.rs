@@ -97,9 +97,7 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let state = state::open(&plan.state)?;
     let (outbox, ended) = Outbox::new(1);
     let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
-    let metrics = Metrics::new()?;
-    let counted = StoreMetrics::new(&stores)?;
-    metrics.registry().register(Box::new(counted))?;
+    let metrics = metrics(&stores)?;
     let (targets, _unheard) = Targets::new(&metrics);
     let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
@@ -140,9 +138,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let (outbox, ended) = Outbox::new(plan.sizes.records_max);
     let stores = background.block_on(Stores::open(&plan, (&state, start.role), ended))?;
     let demo_port = background.block_on(start_demo(&plan))?;
-    let (metrics, lifecycle) = (Metrics::new()?, Lifecycle::default());
-    let counted = StoreMetrics::new(&stores)?;
-    metrics.registry().register(Box::new(counted))?;
+    let (metrics, lifecycle) = (metrics(&stores)?, Lifecycle::default());
     let room = Room::find(&mut plan, &metrics)?;
     let resolver = Arc::new(Resolver::allowing(&plan.egress));
     let (targets, changes) = Targets::new(&metrics);
@@ -209,6 +205,14 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         "{lost} calls could not be told to the database; the journal has those with money in them"
     );
     Ok(())
+}
+
+/// What is counted, by the stores too.
+fn metrics(stores: &Stores) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::new()?;
+    let counted = StoreMetrics::new(stores)?;
+    metrics.registry().register(Box::new(counted))?;
+    Ok(metrics)
 }
 
 fn background() -> std::io::Result<Runtime> {
