@@ -91,12 +91,24 @@ e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreS
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
 .PHONY: soak
-soak: ## The tests of faults at an operator's own pace, no duration divided by ten, and 1,000 kills under the auditor's eyes
+soak: ## Mixed traffic over edges that share books for SOAK_MINUTES (30), a fault every 30 s by SOAK_SEED (1), then the audit
+	@$(TOOLS)
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
+	SOAK_MINUTES=$${SOAK_MINUTES:-30} SOAK_FAULT_SECONDS=$${SOAK_FAULT_SECONDS:-30} \
+		python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --capture=no tests/e2e/test_soak.py
+
+.PHONY: soak-faults
+soak-faults: ## The tests of faults at an operator's own pace, no duration divided by ten
 	@$(TOOLS)
 	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	TOKENROUTE_TEST_SCALE=1 python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) \
 		tests/e2e/test_failover*.py tests/e2e/test_recovery.py tests/e2e/test_drain.py tests/e2e/test_upgrade.py \
 		tests/e2e/test_money_stores.py
+
+.PHONY: soak-kills
+soak-kills: ## The tests of kills with 1,000 of them, under the auditor's eyes
+	@$(TOOLS)
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
 	TOKENROUTE_KILLS=1000 python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) \
 		tests/e2e/test_money_crash.py
 

@@ -46,9 +46,8 @@ def cost(gateway):
     """What it costs, from a beginning at which the edge has done something already."""
     for _ in range(20):
         assert gateway.ask(chat("box/echo", stream=True)).status == 200
-    cost = Cost(gateway.process.pid)
-    cost.watch_peak()
-    return cost
+    with Cost(gateway.process.pid) as cost:
+        yield cost
 
 
 def expected_bytes(name):

@@ -15,7 +15,7 @@ from harness.edge import priced
 from harness.gateway import INPUT_PRICE, OUTPUT_PRICE, chat
 from harness.waiting import until
 
-# `make soak` has 1,000.
+# `make soak-kills` has 1,000.
 KILLS = int(os.environ.get("TOKENROUTE_KILLS", "50"))
 # The stores' own crashes are fewer: each takes everybody's time.
 KILLS_WITH_STORES = max(10, KILLS * 2 // 5)

@@ -37,7 +37,7 @@ def giant():
 @pytest.fixture
 def stall_seconds(name):
     """Longer than it takes to fill the machine's buffers, which are much larger than ours."""
-    return 30 if name in ("http1", "http2-socket") else 10
+    return 16 if name in ("http1", "http2-socket") else 10
 
 
 @pytest.fixture

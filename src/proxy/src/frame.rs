@@ -90,9 +90,7 @@ impl Frame {
             }
         }
     }
-}
 
-impl Frame {
     /// Streams beside each other, until the client leaves, or has done nothing for long, or floods us.
     async fn serve_http2(&self, mut stream: Patient, progress: &Progress, leaving: &ShutdownWatch) {
         let leave = watch::Sender::new(false);

@@ -225,10 +225,7 @@ impl Metrics {
                 "Stream events that were not JSON.",
             )?,
             panics: one("tokenroute_panics_total", "Defects that ended a call.")?,
-            floods: one(
-                "tokenroute_http2_floods_total",
-                "HTTP/2 connections given up for what they asked for beside requests.",
-            )?,
+            floods: one("tokenroute_http2_floods_total", "HTTP/2 connections given up.")?,
             in_flight: gauge("tokenroute_calls_in_flight", "Calls in flight.")?,
             outbox_free: gauge("tokenroute_outbox_free_slots", "Free slots of the record outbox.")?,
             generation: gauge("tokenroute_generation", "Generation of the routing table in use.")?,

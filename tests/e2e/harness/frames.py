@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 
 import hpack
 from hyperframe.frame import (
@@ -18,6 +19,7 @@ from harness.raw import TIMEOUT_SECONDS
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PATH = "/v1/chat/completions"
 SLICE_BYTES = 65_536
+LOOK_SECONDS = 0.01
 
 
 def settings(**values):
@@ -266,7 +268,7 @@ class Cost:
 
     def __init__(self, pid):
         self.pid = pid
-        self.cpu, self.rss, self.files = self._cpu(), self._rss(), self._files()
+        self.cpu, self.rss = self._cpu(), self._rss()
 
     def _cpu(self):
         total = 0
@@ -279,25 +281,27 @@ class Cost:
         with open(f"/proc/{self.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def _files(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
     def cpu_seconds(self):
         return self._cpu() - self.cpu
 
     def grown_bytes(self):
         return self._rss() - self.rss
 
-    def watch_peak(self):
-        """From now on the largest size is kept."""
-        with open(f"/proc/{self.pid}/clear_refs", "w") as file:
-            file.write("5")
+    def __enter__(self):
+        """From here on its size is looked at again and again, by a thread: how large it was is no other process's to ask."""
+        self.peak, self.over = self._rss(), threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def _look(self):
+        while not self.over.wait(LOOK_SECONDS):
+            self.peak = max(self.peak, self._rss())
 
     def peak_bytes(self):
-        """How much larger than at first it has been since `watch_peak`."""
-        with open(f"/proc/{self.pid}/status") as file:
-            peak = next(line for line in file if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024 - self.rss
-
-    def files_more(self):
-        return self._files() - self.files
+        """How much larger than at first it has been."""
+        return max(self.peak, self._rss()) - self.rss

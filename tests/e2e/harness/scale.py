@@ -2,7 +2,7 @@
 
 import os
 
-# 1 in `make soak`: then it is as long as an operator would set it.
+# 1 in `make soak-faults`: then it is as long as an operator would set it.
 SCALE = float(os.environ.get("TOKENROUTE_TEST_SCALE", "10"))
 
 

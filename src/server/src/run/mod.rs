@@ -51,7 +51,7 @@ use self::stores::{KeyDirectory, Stores};
 use self::successor::Program;
 use self::supervisor::{Edge, Supervisor};
 use crate::config::{Plan, Watch};
-use crate::state;
+use crate::state::{self, State};
 
 pub(crate) use self::sockets::inherit;
 pub(crate) use self::successor::READY_WITHIN;
@@ -167,12 +167,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
-    let key = background.block_on(welcome::first_key(&stores.database, &state))?;
-    match welcome::print(&plan, key.as_ref(), &mut std::io::stdout()) {
-        Err(error) if key.is_some() => return Err(error).context("the first key cannot be shown"),
-        // Whoever read what the predecessor printed may have left since.
-        Err(_) | Ok(()) => {}
-    }
+    background.block_on(greet(&plan, &stores, &state))?;
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
     let services = (gateway, room.door.clone(), admin);
@@ -203,6 +198,16 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         "{lost} calls could not be told to the database; the journal has those with money in them"
     );
     Ok(())
+}
+
+/// Says where it serves, and shows the first key to who has none.
+async fn greet(plan: &Plan, stores: &Stores, state: &State) -> anyhow::Result<()> {
+    let key = welcome::first_key(&stores.database, state).await?;
+    match welcome::print(plan, key.as_ref(), &mut std::io::stdout()) {
+        Err(error) if key.is_some() => Err(error).context("the first key cannot be shown"),
+        // Whoever read what the predecessor printed may have left since.
+        Err(_) | Ok(()) => Ok(()),
+    }
 }
 
 /// What is counted, by the stores too.
