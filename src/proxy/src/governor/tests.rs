@@ -1,3 +1,5 @@
+//! The governor's verdicts, with memory, lag and time as arguments.
+
 use tokenroute_domain::time::Timestamp;
 
 use super::*;

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
+use tokenroute_domain::key::RawKey;
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;
@@ -168,11 +169,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
     let key = background.block_on(welcome::first_key(&stores.database, &state))?;
-    match welcome::print(&plan, key.as_ref(), &mut std::io::stdout()) {
-        Err(error) if key.is_some() => return Err(error).context("the first key cannot be shown"),
-        // Whoever read what the predecessor printed may have left since.
-        Err(_) | Ok(()) => {}
-    }
+    greet(&plan, key.as_ref())?;
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
     let services = (gateway, room.door.clone(), admin);
@@ -205,6 +202,15 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
         "{lost} calls could not be told to the database; the journal has those with money in them"
     );
     Ok(())
+}
+
+/// Says what there is, and shows the first key.
+fn greet(plan: &Plan, key: Option<&RawKey>) -> anyhow::Result<()> {
+    match welcome::print(plan, key, &mut std::io::stdout()) {
+        Err(error) if key.is_some() => Err(error).context("the first key cannot be shown"),
+        // Whoever read what the predecessor printed may have left since.
+        Err(_) | Ok(()) => Ok(()),
+    }
 }
 
 /// What is counted, by the stores too.
