@@ -172,20 +172,27 @@ def check_calls(load):
     assert answered >= ANSWERED_SHARE * len(whole), (answered, len(whole))
 
 
+def strike_all(faults, load):
+    """One fault after the other, and what calls were answered meanwhile."""
+    starts_at = time.monotonic()
+    while (began := time.monotonic()) < starts_at + MINUTES * 60:
+        before = len(load.calls)
+        name = faults.strike()
+        took = time.monotonic() - began
+        time.sleep(max(0.0, FAULT_SECONDS - took))
+        statuses = collections.Counter(one.status for one in load.calls[before:])
+        print(f"{began - starts_at:7.1f} s: {name}, {took:.1f} s; {dict(sorted(statuses.items()))}", flush=True)
+
+
 @pytest.mark.timeout(int(MINUTES * 60) + 480)
-def test_soak(fleet, truth, own_postgres, durable_redis):
+def test_soak(truth, own_postgres, durable_redis, fleet):
     box, path = truth
     nodes = fleet(provider=box, edges=2, postgres=own_postgres, redis=durable_redis, models=CATALOGUE, sections=SECTIONS,
                   listen="h2c = true", node=Lasting)
     faults = Faults(nodes, box, (own_postgres, durable_redis), SEED)
     before = warm_up(nodes, faults.free)
     load = Mixed(nodes, faults.free, MINUTES * 60 + WELL_SECONDS)
-    ends_at = time.monotonic() + MINUTES * 60
-    while (left := ends_at - time.monotonic()) > 0:
-        began = time.monotonic()
-        name = faults.strike()
-        print(f"{MINUTES * 60 - left:7.1f} s: {name}, {time.monotonic() - began:.1f} s", flush=True)
-        time.sleep(max(0.0, min(FAULT_SECONDS - (time.monotonic() - began), ends_at - time.monotonic())))
+    strike_all(faults, load)
     until(lambda: is_well(load), "everything is answered again", WELL_SECONDS)
     load.stop()
     assert next(load.pairs, None), "there were too few pairs of keys and models"

@@ -46,7 +46,12 @@ class Lasting(Edge):
     def stop(self):
         # A start that failed may have left none.
         with contextlib.suppress(OSError, ValueError):
-            self.end(signal.SIGINT)
+            pid = self.pid
+            try:
+                self.end(signal.SIGINT)
+            except AssertionError:
+                os.kill(pid, signal.SIGKILL)
+                raise
         self.process.stop()
 
     def upgrade(self):
