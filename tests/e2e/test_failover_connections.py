@@ -183,7 +183,8 @@ def test_a_name_that_moves_is_followed(folder, own):
     """
     if not can_mount():
         pytest.skip("a process may have no hosts file of its own here; src/proxy/src/resolve.rs tests the rules")
-    gateway = Named(folder / "named", own, routes="\n".join([
+    # A name may lead to this machine only where that is said.
+    gateway = Named(folder / "named", own, sections='[egress]\nallow_private = ["127.0.0.0/8"]', routes="\n".join([
         provider_text("moves", f"http://upstream.test:{own.port}/v1", allow_http=True),
         route_text("moves", [target("moves", "words-9")]),
     ]))
