@@ -181,6 +181,9 @@ impl Leader {
                     return Err(Stop::Deposed);
                 }
                 reign.check_memory().await?;
+                if reign.worker.has_refused() {
+                    reign.post(Reading::Left(LEFT_IDLE)).await?;
+                }
                 reign.credit().await?;
                 if std::mem::take(told) {
                     tracing::info!("events are posted again");

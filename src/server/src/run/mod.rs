@@ -25,7 +25,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use tokenroute_domain::key::RawKey;
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;

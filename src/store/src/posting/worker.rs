@@ -72,6 +72,11 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Whether there are events that SQL has refused and that are to be tried again.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// Makes the groups that are missing, at the beginning of their streams.
     pub(crate) async fn prepare(&self) -> Result<(), RedisFailure> {
         let mut pipeline = redis::pipe();
