@@ -116,7 +116,8 @@ def read_options():
     parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement; 600 for the whole bar")
     parser.add_argument("--warmup", type=float, default=5.0, help="seconds before each measurement, with all streams open")
     parser.add_argument("--cycles", type=int, default=3)
-    parser.add_argument("--pause", type=float, default=3.0, help="seconds after each cycle, before memory is read")
+    parser.add_argument("--pause", type=float, default=15.0,
+                        help="seconds after each cycle, before memory is read: the allocator gives it back within 10")
     parser.add_argument("--rest", type=float, default=30.0, help="seconds after the last cycle, before memory is read again")
     parser.add_argument("--proxy-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
