@@ -66,7 +66,7 @@ impl Lag {
 /// away then, and that does not help.
 const REST_FROM: u32 = 2;
 /// So many times what the lag is above that.
-const REST_TIMES: u32 = 10;
+const REST_TIMES: u32 = 50;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(500);
 
