@@ -1,7 +1,7 @@
 //! What goes out, gathered into one write: an answer's head, a chunk's size, the chunk and its end are written
 //! one by one, and each would be a system call and a packet.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -22,11 +22,17 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// Takes these bytes, if there is room for all of them.
     pub(crate) fn take(&mut self, buf: &[u8]) -> bool {
-        let fits = self.bytes.len().saturating_add(buf.len()) <= GATHERED_MAX;
-        if fits {
-            self.bytes.extend_from_slice(buf);
+        self.take_all(&[IoSlice::new(buf)]).is_some()
+    }
+
+    /// Takes all of these, if there is room for them. How many bytes they are.
+    pub(crate) fn take_all(&mut self, bufs: &[IoSlice<'_>]) -> Option<usize> {
+        let count = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
+        if self.bytes.len().saturating_add(count) > GATHERED_MAX {
+            return None;
         }
-        fits
+        bufs.iter().for_each(|buf| self.bytes.extend_from_slice(buf));
+        Some(count)
     }
 
     /// Sends what was taken.

@@ -377,7 +377,12 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_gathered(cx))?;
+        if !self.is_http2 {
+            if let Some(count) = self.gathered.take_all(bufs) {
+                return Poll::Ready(Ok(count));
+            }
+            ready!(self.poll_gathered(cx))?;
+        }
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         if let (Some(watch), Poll::Ready(Ok(count))) = (&mut self.watch, &written) {
             watch.sent(bufs, *count);
