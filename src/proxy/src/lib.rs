@@ -21,6 +21,7 @@ mod floods;
 pub mod frame;
 mod funds;
 pub mod gateway;
+mod gather;
 pub mod governor;
 mod holders;
 pub mod keys;

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::floods::Watch;
+use crate::gather::Gathered;
 
 /// What an HTTP/2 connection without TLS begins with (RFC 9113, section 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -163,6 +164,8 @@ pub(crate) struct Patient {
     is_http2: bool,
     /// Looks at what goes to and fro in HTTP/2.
     watch: Option<Box<Watch>>,
+    /// What goes out with the next flush. HTTP/2 gathers by itself.
+    gathered: Gathered,
 }
 
 impl Patient {
@@ -178,6 +181,7 @@ impl Patient {
             keeps: false,
             is_http2: false,
             watch: None,
+            gathered: Gathered::default(),
         }
     }
 
@@ -205,6 +209,11 @@ impl Patient {
     /// Has what goes to and fro looked at from here on.
     pub(crate) fn watch(&mut self, watch: Watch) {
         self.watch = Some(Box::new(watch));
+    }
+
+    /// Sends what was gathered.
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.gathered.poll_send(&mut self.inner, cx)
     }
 
     /// What was read already to find out what is spoken, else what comes.
@@ -340,6 +349,12 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if !self.is_http2 {
+            if self.gathered.take(buf) {
+                return Poll::Ready(Ok(buf.len()));
+            }
+            ready!(self.poll_gathered(cx))?;
+        }
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let (Some(watch), Poll::Ready(Ok(count))) = (&mut self.watch, &written) {
             watch.sent(&[io::IoSlice::new(buf)], *count);
@@ -348,10 +363,12 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
@@ -360,6 +377,12 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.is_http2 {
+            if let Some(count) = self.gathered.take_all(bufs) {
+                return Poll::Ready(Ok(count));
+            }
+            ready!(self.poll_gathered(cx))?;
+        }
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         if let (Some(watch), Poll::Ready(Ok(count))) = (&mut self.watch, &written) {
             watch.sent(bufs, *count);
@@ -375,6 +398,8 @@ impl AsyncWrite for Patient {
 #[async_trait]
 impl Shutdown for Patient {
     async fn shutdown(&mut self) {
+        // Nobody is waited for: who does not take it now has had its time.
+        let _sent = std::future::poll_fn(|cx| Poll::Ready(self.poll_gathered(cx))).await;
         self.inner.shutdown().await;
     }
 }
