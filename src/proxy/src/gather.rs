@@ -31,7 +31,9 @@ impl Gathered {
         if self.bytes.len().saturating_add(count) > GATHERED_MAX {
             return None;
         }
-        bufs.iter().for_each(|buf| self.bytes.extend_from_slice(buf));
+        for buf in bufs {
+            self.bytes.extend_from_slice(buf);
+        }
         Some(count)
     }
 
