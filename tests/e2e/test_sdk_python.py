@@ -126,7 +126,7 @@ def test_models(client):
     one = client.models.retrieve("box/echo")
     assert (one.id, one.object, one.created) == ("box/echo", "model", 1_750_000_000)
     with pytest.raises(openai.NotFoundError):
-        client.models.retrieve("box/no such")
+        client.models.retrieve("nowhere/no-such")
 
 
 def test_raw_responses_carry_the_request_id(client, shared):
