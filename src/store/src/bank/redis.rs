@@ -26,7 +26,7 @@ use tokenroute_domain::pool::{Exchange, Reply};
 use tokenroute_domain::record::Record;
 use tokenroute_domain::time::Timestamp;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::message::{Answer, Message};
 use self::opening::Need;
@@ -106,10 +106,17 @@ struct Inner {
     seen: Mutex<(u64, Timestamp)>,
     /// How long the oldest event was waiting to be posted when it was last looked at, in microseconds.
     posting_lag: AtomicU64,
-    /// What is lent to whom here, with the epoch that said so.
-    lent: Mutex<HashMap<(AccountId, NodeId), u64>>,
+    /// What is lent to whom here.
+    lent: Mutex<HashMap<(AccountId, NodeId), Lent>>,
     recalls: (mpsc::Sender<AccountId>, tokio::sync::Mutex<mpsc::Receiver<AccountId>>),
     recalled: (mpsc::Sender<AccountId>, tokio::sync::Mutex<mpsc::Receiver<AccountId>>),
+}
+
+/// When a pool said last that something is lent.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    epoch: u64,
+    at: Instant,
 }
 
 /// What stands, if anything, and its number, so that only its own failures end it.
@@ -378,14 +385,14 @@ impl RedisBank {
         let loans = reply.purses.iter().chain(std::iter::once(&reply.granted));
         if loans.map(|granted| granted.loan.0).any(|loan| loan > 0) {
             if lent.len() < LENT_MAX || lent.contains_key(&holder) {
-                lent.insert(holder, epoch);
+                lent.insert(holder, Lent { epoch, at: Instant::now() });
             }
         } else {
             lent.remove(&holder);
         }
     }
 
-    fn lent(&self) -> MutexGuard<'_, HashMap<(AccountId, NodeId), u64>> {
+    fn lent(&self) -> MutexGuard<'_, HashMap<(AccountId, NodeId), Lent>> {
         self.0.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -363,6 +363,49 @@ async fn tell_again(house: &House, bank: &RedisBank, calls: std::ops::Range<u128
     house.recovered(bank, 1, epoch).await;
 }
 
+impl House {
+    /// Waits until an edge has said in a recovery that it has told everything.
+    async fn checked_in(&self, epoch: u64, number: u128) {
+        let (key, node) = (format!("tr:checked:{epoch}"), node(number).to_string());
+        eventually("the edge has told everything", async || {
+            self.redis.ask::<bool>(&["SISMEMBER", &key, &node]).await.unwrap_or(false)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_rests_tells_what_it_has_when_all_wait_for_it() {
+    let fresh = crate::sqlite::fresh().await;
+    let mut house = House::with_funds(&fresh.database, 100).await;
+    let _leading = house.lead();
+    let (bank, _watching) = house.bank(1).await;
+    let before = ask(&bank, &want(account(), node(1), 60, 0)).await.epoch;
+    house.redis.kill();
+    house.redis.start_again().await;
+    assert_eq!(bank.recalled().await, account());
+    eventually("it can be told", async || {
+        bank.exchange(&[want(account(), node(1), 0, 0)]).await.remove(0).is_ok()
+    })
+    .await;
+    house.checked_in(before + 1, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_loan_that_has_lapsed() {
+    let fresh = crate::sqlite::fresh().await;
+    let mut house = House::with_funds(&fresh.database, 100).await;
+    let _leading = house.lead();
+    let lease = Duration::from_millis(100);
+    let (bank, _watching) = house.bank_with(1, patient(lease));
+    house.recovered(&bank, 1, 0).await;
+    let before = ask(&bank, &want(account(), node(1), 60, 0)).await.epoch;
+    tokio::time::sleep(lease).await;
+    house.redis.kill();
+    house.redis.start_again().await;
+    house.checked_in(before + 1, 1).await;
+}
+
 async fn forgets(database: &Database, forget: impl AsyncFn(&mut RedisServer)) {
     let mut house = House::with_funds(database, 10_000).await;
     let _leading = house.lead();

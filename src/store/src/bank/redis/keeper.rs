@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::script::checked_in;
 use super::server::{Life, Server};
-use super::{RECALLS_MAX, RedisBank, Standing};
+use super::{Lent, RECALLS_MAX, RedisBank, Standing};
 use crate::redis_cache::{COMMAND_WAIT, PING_EVERY, RedisFailure};
 
 /// The pause after a failed try to connect.
@@ -141,10 +141,19 @@ impl RedisBank {
         let told = {
             let mut lent = self.lent();
             if !life.recovering {
-                lent.retain(|_, epoch| *epoch >= life.epoch);
+                lent.retain(|_, one| one.epoch >= life.epoch);
                 return Ok(());
             }
-            lent.values().all(|epoch| *epoch >= life.epoch)
+            // What has lapsed is spent no more, and who has it may never speak of it again.
+            let lease = self.0.options.lease;
+            let untold = |one: &Lent| one.epoch < life.epoch && one.at.elapsed() < lease;
+            let untold = lent.iter().filter(|(_, one)| untold(one)).map(|(holder, _)| *holder);
+            let untold: Vec<(AccountId, NodeId)> = untold.collect();
+            // Who rests would speak of it only when the loan is to be renewed, and all wait meanwhile.
+            for (account, _) in untold.iter().filter(|(_, node)| *node == self.0.node) {
+                let _full_of_others = self.0.recalled.0.try_send(*account);
+            }
+            untold.is_empty()
         };
         if !told {
             return Ok(());
