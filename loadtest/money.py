@@ -19,7 +19,7 @@ from harness.postgres import Postgres  # noqa: E402
 from harness.redis import Redis  # noqa: E402
 
 ACCOUNT, CREDIT = "load", "1000000.00"
-COUNTED_SECONDS, COUNTED_RATE = 10, 500
+COUNTED_SECONDS, COUNTED_RATE = 10, 1_000
 
 SECTIONS = """
 {database}
