@@ -383,7 +383,8 @@ async fn an_edge_that_rests_tells_what_it_has_when_all_wait_for_it() {
     let before = ask(&bank, &want(account(), node(1), 60, 0)).await.epoch;
     house.redis.kill();
     house.redis.start_again().await;
-    assert_eq!(bank.recalled().await, account());
+    let recalled = tokio::time::timeout(PATIENCE, bank.recalled()).await;
+    assert_eq!(recalled.ok(), Some(account()));
     eventually("it can be told", async || {
         bank.exchange(&[want(account(), node(1), 0, 0)]).await.remove(0).is_ok()
     })
