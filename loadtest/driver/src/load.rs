@@ -96,7 +96,11 @@ async fn drive(plan: &Plan) -> io::Result<Value> {
         };
         workers.spawn_local(worker.work());
     }
-    tokio::time::sleep(plan.ramp.saturating_add(plan.warmup)).await;
+    let unmeasured = plan.ramp.saturating_add(plan.warmup);
+    // Without either, no worker is polled before the window: every answer is counted.
+    if !unmeasured.is_zero() {
+        tokio::time::sleep(unmeasured).await;
+    }
 
     let before = process::read(&plan.processes)?;
     let window_ns = monotonic_ns();
