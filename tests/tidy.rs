@@ -14,18 +14,23 @@ use serde_json::Value;
 const FILE_LINES_MAX: usize = 500;
 
 /// Who imports whom among ourselves. A crate earns its place by forbidding an import.
-const IMPORTS: [(&str, &[&str]); 9] = [
+const IMPORTS: [(&str, &[&str]); 12] = [
     ("tokenroute-domain", &[]),
     ("tokenroute-wire", &["tokenroute-domain"]),
+    ("tokenroute-api", &[]),
     ("tokenroute-store", &["tokenroute-domain"]),
     ("tokenroute-proxy", &["tokenroute-domain", "tokenroute-wire"]),
+    ("tokenroute-control", &["tokenroute-domain", "tokenroute-api", "tokenroute-store"]),
+    ("tokenroute-cli", &["tokenroute-api"]),
     (
         "tokenroute-server",
         &[
             "tokenroute-domain",
             "tokenroute-wire",
+            "tokenroute-api",
             "tokenroute-store",
             "tokenroute-proxy",
+            "tokenroute-control",
             "tokenroute-provider",
         ],
     ),

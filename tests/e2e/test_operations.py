@@ -35,6 +35,8 @@ def defaults(folder):
 address = "127.0.0.1:{ports.free()}"
 [admin]
 address = "127.0.0.1:{ports.free()}"
+[control]
+address = "127.0.0.1:0"
 [shutdown]
 delay_seconds = 0
 """)

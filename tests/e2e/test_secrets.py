@@ -203,7 +203,7 @@ def test_the_process_keeps_its_memory_to_itself(folder):
         os.chown(own, user, -1)
         as_user = ["setpriv", f"--reuid={user}", "--clear-groups"]
     (own / "tokenroute.toml").write_text(
-        f'state_dir = "state"\n[listen]\naddress = "127.0.0.1:0"\n[admin]\naddress = "127.0.0.1:0"\n')
+        f'state_dir = "state"\n[listen]\naddress = "127.0.0.1:0"\n[admin]\naddress = "127.0.0.1:0"\n[control]\naddress = "127.0.0.1:0"\n')
     shutil.copy(programs.find("tokenrouted"), own)
     (own / "tokenrouted").chmod(0o755)
     process = Process("user", [*as_user, own / "tokenrouted", "run", "--config", own / "tokenroute.toml"], folder)

@@ -198,7 +198,7 @@ pub struct Snapshot {
     /// Which one.
     pub(crate) generation: u64,
     /// Models and routes.
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     /// Bounds on requests.
     pub(crate) limits: Limits,
     /// Limits of keys and accounts that are bundled under a name.
@@ -255,7 +255,7 @@ impl Snapshot {
         metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         Self {
             generation,
-            catalog,
+            catalog: Arc::new(catalog),
             limits,
             tiers,
             providers,
@@ -275,6 +275,11 @@ impl Snapshot {
     /// How calls that are paid for are bounded.
     pub const fn money(&self) -> MoneySettings {
         self.money
+    }
+
+    /// The models and routes.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
     }
 
     /// The provider at a catalog's index.

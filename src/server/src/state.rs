@@ -135,6 +135,7 @@ mod tests {
         let (redis_url, database) = Default::default();
         StatePlan {
             pepper_file: dir.join("pepper"),
+            vault_file: dir.join("vault"),
             dir,
             redis_url,
             redis_authorities: None,

@@ -55,6 +55,7 @@ const SQLITE: &Migrations = &[
     (2, "house cost", include_str!("../migrations/sqlite/0002_house_cost.sql")),
     (3, "money", include_str!("../migrations/sqlite/0003_money.sql")),
     (4, "closed findings", include_str!("../migrations/sqlite/0004_closed_findings.sql")),
+    (5, "control", include_str!("../migrations/sqlite/0005_control.sql")),
 ];
 const POSTGRES: &Migrations = &[
     (
@@ -63,6 +64,7 @@ const POSTGRES: &Migrations = &[
         include_str!("../migrations/postgres/0003_keys_records_and_money.sql"),
     ),
     (4, "closed findings", include_str!("../migrations/postgres/0004_closed_findings.sql")),
+    (5, "control", include_str!("../migrations/postgres/0005_control.sql")),
 ];
 
 /// One database, with its schema up to date. Clones share its connections.

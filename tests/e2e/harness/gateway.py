@@ -44,6 +44,10 @@ threads = {threads}
 [admin]
 address = "127.0.0.1:{admin}"
 
+[control]
+address = "127.0.0.1:{control}"
+{control_more}
+
 [shutdown]
 delay_seconds = 0
 streams_seconds = 2
@@ -80,9 +84,9 @@ class Gateway:
         folder.mkdir(exist_ok=True)
         self.folder, self.name, self.provider = folder, name, provider
         self.state = state or folder / "state"
-        self.port, self.admin_port = ports.free(), ports.free()
+        self.port, self.admin_port, self.control_port = ports.free(), ports.free(), ports.free()
         self.address = ("127.0.0.1", self.port)
-        self.parts = {"listen": "", "sections": "", "routes": "", "threads": 2} | parts
+        self.parts = {"listen": "", "sections": "", "routes": "", "control_more": "", "threads": 2} | parts
         self.environment = {"RUST_LOG": "trace"}
         self.key = self.first_key = None
         self.credential = CREDENTIAL
@@ -102,7 +106,8 @@ class Gateway:
         if "[log]" not in parts["sections"]:
             parts["sections"] += f"\n{LOUDEST}"
         return CONFIG.format(
-            state=self.state, port=self.port, admin=self.admin_port, box=self.provider.base_url(),
+            state=self.state, port=self.port, admin=self.admin_port, control=self.control_port,
+            box=self.provider.base_url(),
             models="".join(MODEL.format(name, INPUT_PRICE, OUTPUT_PRICE) for name in PRICED),
             **parts,
         )

@@ -7,7 +7,7 @@ use super::file::{File, Fraction, Seconds};
 use super::plan::{Plan, RoutesPlan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
-use super::{Environment, limits, money, providers, routes, server};
+use super::{Environment, control, limits, money, providers, routes, server};
 
 /// Checks what was typed. Relative paths are taken from `folder`, the file's own.
 pub(super) fn check(
@@ -74,6 +74,7 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
     let state = server::state(checker, file);
     let listen = server::listen(checker, &file.listen);
     let admin = server::admin(checker, &file.admin, listen.address);
+    let control = control::control(checker, &file.control, &[listen.address, admin]);
     let limits = limits::limits(checker, &file.limits);
     let sizes = limits::sizes(checker, &file.limits);
     let shutdown = server::shutdown(checker, &file.shutdown);
@@ -90,6 +91,7 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
         listen,
         admin,
         admin_hosts: server::admin_hosts(checker, &file.admin),
+        control,
         limits,
         sizes,
         shutdown,

@@ -21,6 +21,8 @@ pub(crate) struct File {
     pub listen: Listen,
     /// Where operators connect.
     pub admin: Admin,
+    /// The management plane.
+    pub control: Control,
     /// The key cache and messenger that several edges share.
     pub redis: Address,
     /// Where keys, records and the ledger are.
@@ -86,6 +88,36 @@ pub(crate) struct Admin {
     pub address: Option<String>,
     /// Names that it may be asked under.
     pub hosts: Option<Vec<String>>,
+}
+
+/// `[control]`: the management plane; the fields are explained at the control plane's `Settings`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Control {
+    /// `IP:port`.
+    pub address: Option<String>,
+    /// The URL under which clients find it.
+    pub public_url: Option<String>,
+    /// The URL under which clients find the edge, with `/v1`.
+    pub inference_base_url: Option<String>,
+    /// Subjects of the issuer who are admins.
+    pub admins: Option<Vec<String>>,
+    /// Who says who people are.
+    pub oidc: Oidc,
+    /// Hashes of partners' secrets, by name.
+    pub internal_secrets: BTreeMap<String, String>,
+}
+
+/// `[control.oidc]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default)]
+pub(crate) struct Oidc {
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+    pub client_id: Option<String>,
+    pub scopes: Option<String>,
 }
 
 /// `[redis]` and `[database]`: at most one of the three URLs.
@@ -227,6 +259,8 @@ pub(crate) struct Log {
 pub(crate) struct Keys {
     /// File of the secret that keys are hashed under.
     pub pepper_file: Option<String>,
+    /// File of the keys that stored credentials are encrypted with.
+    pub vault_file: Option<String>,
 }
 
 /// `[demo]`

@@ -5,6 +5,7 @@
 
 mod base;
 mod check;
+mod control;
 mod credential;
 mod deadlines;
 mod file;

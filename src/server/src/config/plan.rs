@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokenroute_control::{InternalSecret, Oidc};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::limit::Tiers;
 use tokenroute_domain::money::Prices;
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub admin: SocketAddr,
     /// Under which names they may, beside its addresses and `localhost`.
     pub admin_hosts: Vec<String>,
+    /// The management plane.
+    pub control: ControlPlan,
     /// Bounds on requests.
     pub limits: Limits,
     /// Bounds that the node's queues and listeners are made with.
@@ -54,6 +57,23 @@ pub(crate) struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// The management plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControlPlan {
+    /// Where clients connect to it.
+    pub address: SocketAddr,
+    /// The URL under which they find it, without a final slash; `None`: its address is its name.
+    pub public_url: Option<String>,
+    /// What an OpenAI SDK takes for its base URL; `None`: the edge's address is its name.
+    pub inference_base_url: Option<String>,
+    /// Subjects of the issuer who are admins.
+    pub admins: Vec<String>,
+    /// Who says who people are; `None`: the embedded issuer.
+    pub oidc: Option<Oidc>,
+    /// Partners' secrets.
+    pub internal_secrets: Vec<InternalSecret>,
+}
+
 /// Where a node's state is: all that the operator's commands need.
 #[derive(Clone, Debug)]
 pub(crate) struct StatePlan {
@@ -61,6 +81,8 @@ pub(crate) struct StatePlan {
     pub dir: PathBuf,
     /// The secret that keys are hashed under; made at the first start if it is not there.
     pub pepper_file: PathBuf,
+    /// The keys that stored credentials are encrypted with; made at the first start if it is not there.
+    pub vault_file: PathBuf,
     /// Where the shared key cache is; it may hold a password. `None`: this node has no Redis.
     pub redis_url: Option<SecretString>,
     /// The authorities that its certificate may be of, in PEM; `None`: those that the system trusts.
@@ -302,6 +324,8 @@ impl Plan {
             ),
             ("listen", self.listen != other.listen),
             ("admin", (self.admin, &self.admin_hosts) != (other.admin, &other.admin_hosts)),
+            ("control", self.control != other.control),
+            ("keys.vault_file", self.state.vault_file != other.state.vault_file),
             ("limits.records_max", ours.records_max != theirs.records_max),
             ("limits.connections_max", ours.connections_max != theirs.connections_max),
             (

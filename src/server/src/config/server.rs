@@ -41,9 +41,13 @@ pub(super) fn state(checker: &mut Checker<'_>, file: &file::File) -> StatePlan {
         Some(path) => checker.path("keys.pepper_file", path),
         None => dir.join("pepper"),
     };
+    let vault_file = match &file.keys.vault_file {
+        Some(path) => checker.path("keys.vault_file", path),
+        None => dir.join("vault"),
+    };
     let (redis_url, redis_authorities) = redis(checker, &file.redis);
     let (database, names) = (database(checker, &file.database), Some(names(file)));
-    StatePlan { dir, pepper_file, redis_url, redis_authorities, database, names }
+    StatePlan { dir, pepper_file, vault_file, redis_url, redis_authorities, database, names }
 }
 
 /// What keys and accounts may name.
@@ -119,7 +123,7 @@ pub(super) fn admin_hosts(checker: &mut Checker<'_>, typed: &file::Admin) -> Vec
 }
 
 /// An address with its port; port 0 takes any free one.
-fn address(
+pub(super) fn address(
     checker: &mut Checker<'_>,
     path: &str,
     typed: Option<&str>,

@@ -450,7 +450,7 @@ fn what_needs_a_restart_is_told() {
     let base = plan("").unwrap();
     assert_eq!(base.needs_restart(&base), Vec::<&str>::new());
     let changed = plan(
-        "state_dir = '/x'\n[listen]\nthreads = 7\n[admin]\naddress = '127.0.0.1:1'\n[log]\nlevel = 'warn'
+        "state_dir = '/x'\n[listen]\nthreads = 7\n[admin]\naddress = '127.0.0.1:1'\n[control]\nadmins = ['x']\n[log]\nlevel = 'warn'
         [redis]\nurl = 'redis://h'\n[database]\nurl = 'postgres://h/d'\n[money]\nlease_seconds = 5\nposting_lag_max_seconds = 5\n[demo]\nenabled = false\n[limits]\nrecords_max = 5",
     )
     .unwrap();
@@ -463,6 +463,8 @@ fn what_needs_a_restart_is_told() {
         "money.posting_lag_max_seconds",
         "listen",
         "admin",
+        "control",
+        "keys.vault_file",
         "limits.records_max",
         "log",
         "demo",

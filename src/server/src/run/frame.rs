@@ -13,6 +13,7 @@ use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use pingora_runtime::{Runtime, RuntimeBuilder};
+use tokenroute_control::Parts;
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::connections::Connections;
 use tokenroute_proxy::door::Door;
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::certificates::Certificates;
+use super::control::Control;
 use super::http2;
 use super::sockets::{Socket, Sockets};
 use crate::config::Plan;
@@ -39,6 +41,8 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 pub(super) struct Frame {
     edge: Runtime,
     admin: tokio::runtime::Runtime,
+    /// None where no management is served.
+    control: Option<Control>,
     /// Kept for a successor; `None` once nothing is accepted here.
     sockets: Option<Sockets>,
     /// Turns true when the edge accepts no more.
@@ -53,7 +57,7 @@ impl Frame {
     pub(super) fn start(
         plan: &Plan,
         sockets: Sockets,
-        (gateway, door, pages): (Gateway, Door, Admin),
+        (gateway, door, pages, managing): (Gateway, Door, Admin, Option<Parts>),
         lifecycle: &Lifecycle,
         certificates: Option<&Arc<Certificates>>,
     ) -> anyhow::Result<Self> {
@@ -79,7 +83,13 @@ impl Frame {
 
         let stop_pages = watch::Sender::new(false);
         admin.spawn(serve_pages(&sockets.admin, pages, stop_pages.subscribe())?);
-        Ok(Self { edge, admin, sockets: Some(sockets), stop, stop_pages, accepting })
+        let control = match (managing, &sockets.control) {
+            (Some(parts), Some(socket)) => {
+                Some(Control::start(parts, socket, stop_pages.subscribe())?)
+            }
+            (_, _) => None,
+        };
+        Ok(Self { edge, admin, control, sockets: Some(sockets), stop, stop_pages, accepting })
     }
 
     /// The threads of the calls.
@@ -119,6 +129,10 @@ impl Frame {
 
     /// Drops whatever is left. A call that is still there leaves its record by that.
     pub(super) fn end(self) {
+        self.stop_pages.send_replace(true);
+        if let Some(control) = self.control {
+            control.end();
+        }
         self.edge.shutdown_timeout(RUNTIME_END);
         self.admin.shutdown_timeout(RUNTIME_END);
     }

@@ -2,6 +2,7 @@
 //! nothing unwritten.
 
 mod certificates;
+mod control;
 mod descriptors;
 mod frame;
 mod http2;
@@ -103,9 +104,11 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
     let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
     let hosts = plan.admin_hosts.clone();
+    let (socket, managing) = Sockets::without_edge(plan)?;
+    let parts = control::parts(plan, &managing, (&state, &stores), Arc::clone(&snapshot))?;
     let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
-    let socket = Sockets::pages(plan)?;
     let stop = watch::Sender::new(false);
+    let managing = control::Control::start(parts, &managing, stop.subscribe())?;
     let serving = {
         let _runtime = background.enter();
         frame::serve_pages(&socket, pages, stop.subscribe())?
@@ -120,6 +123,8 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
             tracing::warn!("a process that serves no calls is started anew, not upgraded");
         }
     });
+    stop.send_replace(true);
+    managing.end();
     outbox.close();
     stores.finish(background.handle());
     Ok(())
@@ -132,7 +137,7 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     // Outlives the edge's runtime, so that what is behind it can finish its work.
     let background = background()?;
     let mut signals = background.block_on(async { Signals::listen() })?;
-    let sockets = Sockets::open(&plan, start.inherited)?;
+    let sockets = Sockets::open(&plan, start.role, start.inherited)?;
     let state = state::open(&plan.state)?;
 
     let (outbox, ended) = Outbox::new(plan.sizes.records_max);
@@ -170,7 +175,11 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     background.block_on(greet(&plan, &stores, &state))?;
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
-    let services = (gateway, room.door.clone(), admin);
+    let managing = sockets
+        .control
+        .as_ref()
+        .map(|socket| control::parts(&plan, socket, (&state, &stores), Arc::clone(&snapshot)));
+    let services = (gateway, room.door.clone(), admin, managing.transpose()?);
     let mut frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
     background.block_on(frame.prove())?;
     let found = (demo_port, room.memory.limit);

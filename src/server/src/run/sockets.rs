@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use anyhow::Context;
 use listenfd::ListenFd;
 
+use super::Role;
 use crate::config::{Environment, Plan};
 
 /// Names the inherited descriptors, in their order, divided by colons.
@@ -21,11 +22,13 @@ pub(super) const NAMES: &str = "LISTEN_FDNAMES";
 pub(super) const EDGE: &str = "edge";
 /// What the socket of the admin pages is called.
 pub(super) const ADMIN: &str = "admin";
+/// What the socket of the management plane is called.
+pub(super) const CONTROL: &str = "control";
 /// What the connection to a predecessor is called.
 pub(super) const PREDECESSOR: &str = "predecessor";
 /// What systemd calls a socket that its unit does not name; it is known by its address.
 const NAMELESS: &str = "unknown";
-/// Descriptors that are looked at; there are three at most that anybody means for us.
+/// Descriptors that are looked at; there are four at most that anybody means for us.
 const INHERITED_MAX: usize = 16;
 /// What a process says when it serves.
 pub(super) const READY: &str = "ready";
@@ -62,7 +65,8 @@ impl Inherited {
         let named = self.listeners.iter().position(|(found, _)| found == name);
         let place = named.or_else(|| {
             self.listeners.iter().position(|(found, listener)| {
-                ![EDGE, ADMIN].contains(&&**found) && listener.local_addr().ok() == Some(address)
+                ![EDGE, ADMIN, CONTROL].contains(&&**found)
+                    && listener.local_addr().ok() == Some(address)
             })
         })?;
         Some((named.is_some(), self.listeners.swap_remove(place).1))
@@ -104,11 +108,13 @@ pub(super) struct Socket {
 pub(super) struct Sockets {
     pub(super) edge: Socket,
     pub(super) admin: Socket,
+    /// None where no management is served.
+    pub(super) control: Option<Socket>,
 }
 
 impl Sockets {
-    /// Takes the sockets from what was inherited, and binds those that are not there.
-    pub(super) fn open(plan: &Plan, mut inherited: Inherited) -> anyhow::Result<Self> {
+    /// Takes the sockets that `role` needs from what was inherited, and binds those that are not there.
+    pub(super) fn open(plan: &Plan, role: Role, mut inherited: Inherited) -> anyhow::Result<Self> {
         let mut open = |setting: &str, name, address| {
             let (named, listener) = match inherited.find(name, address) {
                 Some(found) => found,
@@ -123,6 +129,9 @@ impl Sockets {
         };
         let edge = open("listen.address", EDGE, plan.listen.address)?;
         let admin = open("admin.address", ADMIN, plan.admin)?;
+        let managing = (role != Role::Edge).then_some(plan.control.address);
+        let control =
+            managing.map(|address| open("control.address", CONTROL, address)).transpose()?;
         for (name, listener) in inherited.listeners {
             let address = listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
             tracing::warn!(
@@ -131,26 +140,29 @@ impl Sockets {
                 "an inherited socket is not used: it has no known name or address"
             );
         }
-        Ok(Self { edge, admin })
+        Ok(Self { edge, admin, control })
     }
 
-    /// The socket of the operators' pages alone.
-    pub(super) fn pages(plan: &Plan) -> anyhow::Result<Socket> {
-        let address = plan.admin;
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("admin.address: cannot listen on {address}"))?;
-        listener.set_nonblocking(true)?;
-        Ok(Socket { listener, address, named: false })
+    /// The sockets of a process that serves no calls: the operators' pages and the management plane.
+    pub(super) fn without_edge(plan: &Plan) -> anyhow::Result<(Socket, Socket)> {
+        let bind = |setting: &str, address| {
+            let listener = TcpListener::bind(address)
+                .with_context(|| format!("{setting}: cannot listen on {address}"))?;
+            listener.set_nonblocking(true)?;
+            anyhow::Ok(Socket { listener, address, named: false })
+        };
+        Ok((bind("admin.address", plan.admin)?, bind("control.address", plan.control.address)?))
     }
 
     /// Copies for a successor, each with the name that it is to know it by.
     pub(super) fn copies(&self) -> std::io::Result<Vec<(&'static str, OwnedFd)>> {
-        let sockets = [(EDGE, &self.edge), (ADMIN, &self.admin)];
+        let control = self.control.as_ref().map(|socket| (CONTROL, socket));
+        let sockets = [(EDGE, &self.edge), (ADMIN, &self.admin)].into_iter().chain(control);
         let copy = |(name, socket): (&'static str, &Socket)| {
             let name = if socket.named { name } else { NAMELESS };
             Ok((name, OwnedFd::from(socket.listener.try_clone()?)))
         };
-        sockets.into_iter().map(copy).collect()
+        sockets.map(copy).collect()
     }
 }
 

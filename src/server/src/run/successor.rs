@@ -131,7 +131,7 @@ mod tests {
             let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
             Socket { address: listener.local_addr().unwrap(), listener, named: true }
         };
-        Sockets { edge: open(), admin: open() }
+        Sockets { edge: open(), admin: open(), control: None }
     }
 
     fn start(script: &str) -> Successor {

@@ -1,0 +1,49 @@
+//! The HTTP face: one router, whose OpenAPI document is generated from the handlers that are in it.
+
+mod error;
+mod health;
+mod openapi;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tokio::net::TcpListener;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Parts;
+
+/// Longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Everything that is served, and the document that tells of it.
+fn routes() -> OpenApiRouter<Parts> {
+    OpenApiRouter::with_openapi(openapi::base()).merge(health::routes())
+}
+
+/// The OpenAPI document.
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// What answers requests.
+fn router(parts: Parts) -> Router {
+    let (router, document) = routes().split_for_parts();
+    router
+        .merge(openapi::route(&document))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(parts)
+}
+
+/// Answers connections of `listener` until `stop`, and then those requests that are under way.
+pub async fn serve(
+    listener: TcpListener,
+    parts: Parts,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let serving = axum::serve(listener, router(parts)).with_graceful_shutdown(stop);
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the management plane does not serve any more");
+    }
+}
