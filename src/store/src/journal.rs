@@ -25,6 +25,7 @@ mod log;
 pub(crate) mod orphan;
 pub(crate) mod replay;
 mod words;
+mod write;
 
 #[cfg(test)]
 mod tests;

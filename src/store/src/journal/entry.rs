@@ -2,10 +2,9 @@
 //! an older one did not write have a default: a successor reads what its predecessor left.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, de};
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
 use tokenroute_domain::journal::{Due, Ended, Intent, Mark};
 use tokenroute_domain::money::NanoUsd;
@@ -16,7 +15,7 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::{Usage, UsageSource};
 
 use super::frame::{self, Frame};
-use super::words;
+use super::{words, write};
 
 /// Calls that one frame forgets; more go into further ones.
 const FORGOTTEN_MAX: usize = 4_096;
@@ -69,47 +68,35 @@ pub(super) type Unwritten = frame::TooLong;
 
 /// Adds a call's intent.
 pub(super) fn intent(intent: &Intent, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(INTENT, &StoredIntent::from(intent), out)
+    frame::write(INTENT, out, |out| write::intent(intent, out))
 }
 
 /// Adds how far a call has come.
 pub(super) fn mark(mark: &Mark, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(MARK, &StoredMark::from(mark), out)
+    frame::write(MARK, out, |out| write::mark(mark, out))
 }
 
 /// Adds a call that is over.
 pub(super) fn ended(ended: &Ended, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(ENDED, &StoredEnded::from(ended), out)
+    frame::write(ENDED, out, |out| write::ended(ended, out))
 }
 
 /// Adds calls that are settled for good.
 pub(super) fn forgotten(calls: &[CallId], out: &mut Vec<u8>) -> Result<(), Unwritten> {
     for some in calls.chunks(FORGOTTEN_MAX) {
-        let ids: Vec<Id<CallId>> = some.iter().map(|call| Id(*call)).collect();
-        add(FORGOTTEN, &ids, out)?;
+        frame::write(FORGOTTEN, out, |out| write::calls(some, out))?;
     }
     Ok(())
 }
 
 /// Adds so many bytes of nothing.
 pub(super) fn pad(bytes: usize, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    frame::write(PAD, &vec![0; bytes], out)
-}
-
-fn add(kind: u8, what: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    let body = serde_json::to_vec(what).map_err(|_error| frame::TooLong)?;
-    frame::write(kind, &body, out)
+    frame::write(PAD, out, |out| out.resize(out.len().saturating_add(bytes), 0))
 }
 
 /// An identifier as text.
 #[derive(Clone, Copy, Debug)]
 struct Id<T>(T);
-
-impl<T: fmt::Display> Serialize for Id<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0)
-    }
-}
 
 macro_rules! read_id {
     ($($name:ident),*) => {$(
@@ -126,33 +113,6 @@ read_id!(CallId, KeyId, AccountId);
 
 /// Counts in the order of the members of [`Usage`].
 type StoredUsage = [u64; 10];
-
-const fn store_usage(usage: &Usage) -> StoredUsage {
-    let Usage {
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    } = *usage;
-    [
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    ]
-}
 
 const fn read_usage(stored: StoredUsage) -> Usage {
     let [
@@ -182,15 +142,8 @@ const fn read_usage(stored: StoredUsage) -> Usage {
 }
 
 /// A purse: key, period, number.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredPurse<'a>(Id<KeyId>, #[serde(borrow)] Cow<'a, str>, u32);
-
-fn store_purses(purses: &[PurseId]) -> Vec<StoredPurse<'static>> {
-    let store = |purse: &PurseId| {
-        StoredPurse(Id(purse.key), Cow::Borrowed(purse.period.as_str()), purse.number)
-    };
-    purses.iter().map(store).collect()
-}
 
 /// Leaves out those of a newer program's periods: the money is due all the same.
 fn read_purses(stored: Vec<StoredPurse<'_>>) -> Vec<PurseId> {
@@ -205,7 +158,7 @@ fn endpoint(word: &str) -> Endpoint {
 }
 
 /// See [`Intent`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredIntent<'a> {
     call: Id<CallId>,
     started: u64,
@@ -217,24 +170,8 @@ struct StoredIntent<'a> {
     #[serde(borrow)]
     model: Cow<'a, str>,
     hold: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    #[serde(default, borrow)]
     purses: Vec<StoredPurse<'a>>,
-}
-
-impl<'a> From<&'a Intent> for StoredIntent<'a> {
-    fn from(intent: &'a Intent) -> Self {
-        Self {
-            call: Id(intent.call),
-            started: intent.started.micros(),
-            endpoint: Cow::Borrowed(intent.endpoint.as_str()),
-            key: Id(intent.key),
-            account: Id(intent.account),
-            prepaid: intent.prepaid,
-            model: Cow::Borrowed(&intent.model),
-            hold: intent.hold.0,
-            purses: store_purses(&intent.purses),
-        }
-    }
 }
 
 impl From<StoredIntent<'_>> for Intent {
@@ -254,7 +191,7 @@ impl From<StoredIntent<'_>> for Intent {
 }
 
 /// See [`Mark`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredMark<'a> {
     call: Id<CallId>,
     usage: StoredUsage,
@@ -263,19 +200,6 @@ struct StoredMark<'a> {
     target: Cow<'a, str>,
     streamed: bool,
     reported: bool,
-}
-
-impl<'a> From<&'a Mark> for StoredMark<'a> {
-    fn from(mark: &'a Mark) -> Self {
-        Self {
-            call: Id(mark.call),
-            usage: store_usage(&mark.usage),
-            cost: mark.cost.0,
-            target: Cow::Borrowed(&mark.target),
-            streamed: mark.streamed,
-            reported: mark.reported,
-        }
-    }
 }
 
 impl From<StoredMark<'_>> for Mark {
@@ -292,29 +216,20 @@ impl From<StoredMark<'_>> for Mark {
 }
 
 /// See [`Ended`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredEnded<'a> {
     #[serde(borrow)]
     record: StoredRecord<'a>,
-    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    #[serde(default, borrow)]
     due: Option<StoredDue<'a>>,
 }
 
 /// See [`Due`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredDue<'a> {
     charge: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    #[serde(default, borrow)]
     purses: Vec<StoredPurse<'a>>,
-}
-
-impl<'a> From<&'a Ended> for StoredEnded<'a> {
-    fn from(ended: &'a Ended) -> Self {
-        let due = ended.due.as_ref();
-        let due =
-            due.map(|due| StoredDue { charge: due.charge.0, purses: store_purses(&due.purses) });
-        Self { record: StoredRecord::from(ended.record.as_ref()), due }
-    }
 }
 
 impl From<StoredEnded<'_>> for Ended {
@@ -328,7 +243,7 @@ impl From<StoredEnded<'_>> for Ended {
 }
 
 /// See [`Record`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredRecord<'a> {
     call: Id<CallId>,
     started: u64,
@@ -361,7 +276,7 @@ struct StoredRecord<'a> {
 }
 
 /// See [`Attempt`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredAttempt<'a> {
     #[serde(borrow)]
     target: Cow<'a, str>,
@@ -374,33 +289,6 @@ struct StoredAttempt<'a> {
     output_tokens: u64,
     cost: i64,
     house_cost: i64,
-}
-
-impl<'a> From<&'a Record> for StoredRecord<'a> {
-    fn from(record: &'a Record) -> Self {
-        Self {
-            call: Id(record.call),
-            started: record.started.micros(),
-            endpoint: Cow::Borrowed(record.endpoint.as_str()),
-            key: record.key.map(Id),
-            account: record.account.map(Id),
-            model: record.model.as_deref().map(Cow::Borrowed),
-            target: record.target.as_deref().map(Cow::Borrowed),
-            attempts: record.attempts.iter().map(StoredAttempt::from).collect(),
-            status: record.status,
-            outcome: Cow::Borrowed(record.outcome.as_str()),
-            error: record.error.map(Cow::Borrowed),
-            streamed: record.streamed,
-            usage: store_usage(&record.usage),
-            usage_source: Cow::Borrowed(record.usage_source.as_str()),
-            cost: record.cost.0,
-            charge: record.charge.0,
-            price_version: record.price_version.as_deref().map(Cow::Borrowed),
-            house_cost: record.house_cost.0,
-            latency_micros: record.latency_micros,
-            first_token_micros: record.first_token_micros,
-        }
-    }
 }
 
 impl From<StoredRecord<'_>> for Record {
@@ -429,21 +317,6 @@ impl From<StoredRecord<'_>> for Record {
             house_cost: NanoUsd(stored.house_cost),
             latency_micros: stored.latency_micros,
             first_token_micros: stored.first_token_micros,
-        }
-    }
-}
-
-impl<'a> From<&'a Attempt> for StoredAttempt<'a> {
-    fn from(attempt: &'a Attempt) -> Self {
-        Self {
-            target: Cow::Borrowed(&attempt.target),
-            why: Cow::Borrowed(attempt.why.as_str()),
-            result: Cow::Borrowed(attempt.result),
-            status: attempt.status,
-            micros: attempt.micros,
-            output_tokens: attempt.output_tokens,
-            cost: attempt.cost.0,
-            house_cost: attempt.house_cost.0,
         }
     }
 }
