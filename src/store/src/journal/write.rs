@@ -16,7 +16,7 @@ pub(super) fn intent(intent: &Intent, out: &mut Vec<u8>) {
     plain(out, "\",\"started\":");
     unsigned(out, intent.started.micros());
     plain(out, ",\"endpoint\":");
-    text(out, intent.endpoint.as_str());
+    word(out, intent.endpoint.as_str());
     plain(out, ",\"key\":\"");
     intent.key.push_to(out);
     plain(out, "\",\"account\":\"");
@@ -76,7 +76,7 @@ fn record(out: &mut Vec<u8>, record: &Record) {
     plain(out, "\",\"started\":");
     unsigned(out, record.started.micros());
     plain(out, ",\"endpoint\":");
-    text(out, record.endpoint.as_str());
+    word(out, record.endpoint.as_str());
     if let Some(key) = &record.key {
         plain(out, ",\"key\":\"");
         key.push_to(out);
@@ -94,14 +94,14 @@ fn record(out: &mut Vec<u8>, record: &Record) {
     plain(out, ",\"status\":");
     unsigned(out, record.status.into());
     plain(out, ",\"outcome\":");
-    text(out, record.outcome.as_str());
+    word(out, record.outcome.as_str());
     text_if_any(out, ",\"error\":", record.error);
     plain(out, ",\"streamed\":");
     flag(out, record.streamed);
     plain(out, ",\"usage\":");
     usage(out, &record.usage);
     plain(out, ",\"usage_source\":");
-    text(out, record.usage_source.as_str());
+    word(out, record.usage_source.as_str());
     plain(out, ",\"cost\":");
     signed(out, record.cost.0);
     plain(out, ",\"charge\":");
@@ -122,7 +122,7 @@ fn attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     plain(out, "{\"target\":");
     text(out, &attempt.target);
     plain(out, ",\"why\":");
-    text(out, attempt.why.as_str());
+    word(out, attempt.why.as_str());
     plain(out, ",\"result\":");
     text(out, attempt.result);
     if let Some(status) = attempt.status {
@@ -179,7 +179,7 @@ fn purses(out: &mut Vec<u8>, purses: &[PurseId]) {
         plain(out, "[\"");
         purse.key.push_to(out);
         plain(out, "\",");
-        text(out, purse.period.as_str());
+        word(out, purse.period.as_str());
         out.push(b',');
         unsigned(out, purse.number.into());
         out.push(b']');
@@ -219,6 +219,13 @@ fn text_if_any(out: &mut Vec<u8>, name: &'static str, text_if_any: Option<&str>)
         plain(out, name);
         text(out, one);
     }
+}
+
+/// A word of ours, which needs no escape.
+fn word(out: &mut Vec<u8>, word: &'static str) {
+    out.push(b'"');
+    plain(out, word);
+    out.push(b'"');
 }
 
 /// A text; names of models and targets hardly ever need an escape.
