@@ -24,7 +24,6 @@ mod lock;
 mod log;
 pub(crate) mod orphan;
 pub(crate) mod replay;
-mod words;
 mod write;
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ impl Room {
     /// Watches the memory and the threads of `edge` from `background`.
     pub(super) fn watch(self, plan: &Plan, edge: &Handle, background: &Handle) {
         let Self { memory, governor, tasks, .. } = self;
-        background.spawn(count(tasks, [("edge", edge.clone()), ("background", background.clone())]));
+        background
+            .spawn(count(tasks, [("edge", edge.clone()), ("background", background.clone())]));
         if !plan.sizes.lag_max.is_zero() {
             edge.spawn(governor.clone().beat());
             background.spawn(governor.clone().watch(plan.sizes.lag_max));
