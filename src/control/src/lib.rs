@@ -17,6 +17,7 @@ use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::key::{KeyHash, Pepper};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::Database;
+use tokenroute_store::vault::Vault;
 
 pub use http::{openapi, serve};
 
@@ -48,6 +49,8 @@ pub struct Parts {
     pub database: Database,
     /// What keys are hashed under.
     pub pepper: Pepper,
+    /// What stored secrets are encrypted under.
+    pub vault: Arc<Vault>,
     /// The calls' plane.
     pub edges: Arc<dyn Edges>,
     /// What the operator has set.

@@ -70,6 +70,7 @@ pub(super) fn parts(
     Ok(Parts {
         database: stores.database.clone(),
         pepper: state.pepper.clone(),
+        vault: Arc::clone(&state.vault),
         edges: Arc::new(Here { snapshot, redis }),
         settings: Arc::new(settings),
         now: clock::now,
