@@ -20,6 +20,7 @@ use tokenroute_store::Database;
 use tokenroute_store::vault::Vault;
 
 pub use http::{openapi, serve};
+pub use identity::Identity;
 
 /// What is done later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub pepper: Pepper,
     /// What stored secrets are encrypted under.
     pub vault: Arc<Vault>,
+    /// Who says who people are.
+    pub identity: Identity,
     /// The calls' plane.
     pub edges: Arc<dyn Edges>,
     /// What the operator has set.

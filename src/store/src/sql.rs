@@ -11,6 +11,7 @@ pub(crate) mod reconcile;
 pub(crate) mod records;
 pub(crate) mod statement;
 pub(crate) mod usage;
+pub(crate) mod users;
 pub(crate) mod version;
 
 use std::borrow::Cow;

@@ -44,3 +44,4 @@ mod redis_server;
 mod sqlite;
 mod support;
 mod two_edges;
+mod users;
