@@ -13,3 +13,4 @@ pub mod models;
 pub mod requests;
 pub mod topup;
 pub mod usage;
+pub mod users;

@@ -1,6 +1,8 @@
 //! Use cases by noun, without HTTP. Each takes who is asking, and ends in an answer or a [`Problem`].
 
 pub(crate) mod discovery;
+pub mod invitations;
+pub(crate) mod logins;
 pub mod problem;
 pub(crate) mod users;
 

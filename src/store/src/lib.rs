@@ -34,6 +34,8 @@ pub use sql::Database;
 pub use sql::accounts::Account;
 pub use sql::escrow::{Escrow, EscrowMove, HotEpoch, Leadership};
 pub use sql::findings::{Finding, StoredFinding, finding_kinds};
+pub use sql::grants::{NewDevice, NewRefresh, Polled, Rotated};
+pub use sql::issuer::{Digest, IssuerKey, LocalUser, Redeemed};
 pub use sql::keys::{KeyChange, KeyListing, NewKey};
 pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;

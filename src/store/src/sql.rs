@@ -4,6 +4,8 @@
 pub(crate) mod accounts;
 pub(crate) mod escrow;
 pub(crate) mod findings;
+pub(crate) mod grants;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod posting;
