@@ -60,6 +60,25 @@ const IMPURE: [&str; 16] = [
     "getrandom",
 ];
 
+/// What is no part of a command line that is installed in a moment: servers, stores, other clients, other TLS.
+const HEAVY: [&str; 15] = [
+    "tokio",
+    "mio",
+    "async-std",
+    "hyper",
+    "h2",
+    "axum",
+    "reqwest",
+    "pingora",
+    "pingora-core",
+    "pingora-proxy",
+    "sqlx",
+    "sqlx-core",
+    "redis",
+    "openssl",
+    "native-tls",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -103,8 +122,8 @@ fn crates_import_only_what_the_table_allows() {
     }
 }
 
-#[test]
-fn the_pure_crates_reach_nothing_impure() {
+/// The packages that `crates` depend on, however indirectly; what only tests and builds need is not counted.
+fn reached(crates: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
     let nodes: BTreeMap<_, _> = metadata["resolve"]["nodes"]
         .as_array()
@@ -118,9 +137,9 @@ fn the_pure_crates_reach_nothing_impure() {
         .iter()
         .map(|package| (text(package, "id").to_owned(), text(package, "name").to_owned()))
         .collect();
-    for pure in ["tokenroute-domain", "tokenroute-wire"] {
+    let reached = |name: &str| {
         let mut seen = BTreeSet::new();
-        let start = names.iter().find(|(_, name)| *name == pure).unwrap().0.clone();
+        let start = names.iter().find(|(_, found)| *found == name).unwrap().0.clone();
         let mut open = vec![start];
         while let Some(id) = open.pop() {
             if !seen.insert(id.clone()) {
@@ -133,9 +152,25 @@ fn the_pure_crates_reach_nothing_impure() {
                 }
             }
         }
-        let reached: BTreeSet<_> = seen.iter().map(|id| names[id].as_str()).collect();
+        seen.iter().map(|id| names[id].clone()).collect()
+    };
+    crates.iter().map(|name| ((*name).to_owned(), reached(name))).collect()
+}
+
+#[test]
+fn the_pure_crates_reach_nothing_impure() {
+    for (pure, reached) in reached(&["tokenroute-domain", "tokenroute-wire"]) {
         let impure: Vec<_> = IMPURE.iter().filter(|name| reached.contains(**name)).collect();
         assert!(impure.is_empty(), "{pure} reaches {impure:?}");
+    }
+}
+
+#[test]
+fn the_command_line_is_a_client_and_nothing_else() {
+    for (name, reached) in reached(&["tokenroute-cli"]) {
+        let heavy: Vec<_> = HEAVY.iter().filter(|name| reached.contains(**name)).collect();
+        assert!(heavy.is_empty(), "{name} reaches {heavy:?}");
+        assert!(reached.contains("ureq"), "{name} is not looked at: {reached:?}");
     }
 }
 
