@@ -91,6 +91,10 @@ fn misread(error: &clap::Error) -> Result<Output, Failure> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Output::new(text.trim_end(), &text.trim_end());
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let message = format!("a command is missing: {} --help lists them", brand::NAME);
+        return Err(Failure::input("arguments", message));
+    }
     // A key may have been typed in the wrong place.
     let lines: Vec<_> = text.lines().map(presentable).filter(|line| !line.is_empty()).collect();
     let message = lines.join("\n");

@@ -9,6 +9,8 @@ use crate::brand::KEY_PREFIX;
 
 /// What stands for something that is not shown.
 const HIDDEN: &str = "…";
+/// Characters of a key that listings may show of it, after what all keys begin with.
+const SHOWN_MAX: usize = 8;
 /// Longest text of a server that is passed on, in characters.
 const TEXT_CHARS_MAX: usize = 600;
 
@@ -50,11 +52,10 @@ pub(crate) fn presentable(text: &str) -> String {
     while let Some((before, after)) = rest.split_once(KEY_PREFIX) {
         shown.push_str(before);
         shown.push_str(KEY_PREFIX);
-        let hidden = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
-        if hidden.len() < after.len() {
-            shown.push_str(HIDDEN);
-        }
-        rest = hidden;
+        let behind = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        let (run, _) = after.split_at(after.len() - behind.len());
+        shown.push_str(if run.len() > SHOWN_MAX { HIDDEN } else { run });
+        rest = behind;
     }
     shown.push_str(rest);
     shown.chars().map(shown_as).take(TEXT_CHARS_MAX).collect()
@@ -96,8 +97,8 @@ mod tests {
     fn others_text_is_made_presentable() {
         assert_eq!(presentable("a\x1b[2Jb\u{202e}"), "a\u{fffd}[2Jb\u{fffd}");
         assert_eq!(
-            presentable("wrong key sk-tr-0aZ9. Or sk-tr-b"),
-            "wrong key sk-tr-…. Or sk-tr-…"
+            presentable("wrong key sk-tr-0aZ9b0aZ9. Or sk-tr-b"),
+            "wrong key sk-tr-…. Or sk-tr-b"
         );
         assert_eq!(presentable(&"x".repeat(10_000)).len(), TEXT_CHARS_MAX);
     }
