@@ -1,7 +1,9 @@
 //! The HTTP face: one router, whose OpenAPI document is generated from the handlers that are in it.
 
-mod error;
+mod auth;
+pub(crate) mod error;
 mod health;
+mod me;
 mod openapi;
 
 use axum::Router;
@@ -17,7 +19,10 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Everything that is served, and the document that tells of it.
 fn routes() -> OpenApiRouter<Parts> {
-    OpenApiRouter::with_openapi(openapi::base()).merge(health::routes())
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(health::routes())
+        .merge(auth::routes())
+        .merge(me::routes())
 }
 
 /// The OpenAPI document.

@@ -17,8 +17,10 @@ use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::key::{KeyHash, Pepper};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_store::Database;
+use tokenroute_store::vault::Vault;
 
 pub use http::{openapi, serve};
+pub use identity::Identity;
 
 /// What is done later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -48,6 +50,10 @@ pub struct Parts {
     pub database: Database,
     /// What keys are hashed under.
     pub pepper: Pepper,
+    /// What stored secrets are encrypted under.
+    pub vault: Arc<Vault>,
+    /// Who says who people are.
+    pub identity: Identity,
     /// The calls' plane.
     pub edges: Arc<dyn Edges>,
     /// What the operator has set.

@@ -42,5 +42,6 @@ pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
 pub use sql::search::RecordFilter;
 pub use sql::usage::UsageRow;
+pub use sql::users::{Role, User};
 pub use sql::version::SchemaVersion;
 pub use target_hints::TargetHints;

@@ -14,6 +14,7 @@ pub(crate) mod records;
 pub(crate) mod search;
 pub(crate) mod statement;
 pub(crate) mod usage;
+pub(crate) mod users;
 pub(crate) mod version;
 
 use std::borrow::Cow;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokenroute_control::{Change, Edges, Later, Parts, Settings};
+use tokenroute_control::{Change, Edges, Identity, Later, Parts, Settings};
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_proxy::clock;
 use tokenroute_proxy::snapshot::Snapshot;
@@ -70,6 +70,8 @@ pub(super) fn parts(
     Ok(Parts {
         database: stores.database.clone(),
         pepper: state.pepper.clone(),
+        vault: Arc::clone(&state.vault),
+        identity: Identity::new(&settings),
         edges: Arc::new(Here { snapshot, redis }),
         settings: Arc::new(settings),
         now: clock::now,

@@ -45,3 +45,4 @@ mod redis_server;
 mod sqlite;
 mod support;
 mod two_edges;
+mod users;
