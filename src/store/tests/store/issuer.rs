@@ -113,9 +113,9 @@ async fn of_many_who_ask_at_once_one_is_let_in(fresh: &impl Fresh) {
     let asking: Vec<_> = (0..8)
         .map(|_| {
             let database = database.clone();
-            tokio::spawn(
-                async move { database.poll_device(&[1; 32], "client", after(2)).await.unwrap() },
-            )
+            tokio::spawn(async move {
+                database.poll_device(&[1; 32], "client", after(2)).await.unwrap()
+            })
         })
         .collect();
     let mut approved = 0;
@@ -143,11 +143,8 @@ async fn first_refresh(database: &Database, token: u8, family: &str) {
 
 async fn rotate(database: &Database, token: u8, next: u8, seconds: u64) -> Rotated {
     let (token, next) = ([token; 32], [next; 32]);
-    let rotated = database.rotate_refresh(
-        (&token, "client"),
-        (&next, after(seconds + 60)),
-        after(seconds),
-    );
+    let rotated =
+        database.rotate_refresh((&token, "client"), (&next, after(seconds + 60)), after(seconds));
     rotated.await.unwrap()
 }
 

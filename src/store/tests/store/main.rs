@@ -26,6 +26,7 @@ macro_rules! on_every_database {
     };
 }
 
+mod audit;
 mod bank_redis;
 mod bank_sql;
 mod conformance;
