@@ -145,6 +145,12 @@ pub(crate) fn chance() -> anyhow::Result<u128> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
+/// 256 random bits of the operating system, if it gives any.
+pub(crate) fn bytes_of_chance() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok().map(|()| bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
