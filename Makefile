@@ -87,7 +87,7 @@ counts:
 e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreSQL
 	@$(TOOLS)
 	echo "== end to end"
-	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver
+	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver --package tokenroute-cli
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
 .PHONY: soak

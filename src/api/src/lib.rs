@@ -15,3 +15,4 @@ pub mod models;
 pub mod requests;
 pub mod topup;
 pub mod usage;
+pub mod users;

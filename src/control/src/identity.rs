@@ -1,11 +1,13 @@
 //! Who is asking.
 //!
-//! `token` says what of a token is believed, `trust` what is known of its issuer; `caller` is what endpoints
+//! `token` says what of a token is believed, `trust` what is known of its issuer, `issuer` is our own; `caller` is what endpoints
 //! take, and so says who may ask them.
 
 pub(crate) mod caller;
 mod crypto;
 mod fetch;
+pub(crate) mod issuer;
+pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod trust;
 
@@ -14,13 +16,17 @@ use std::sync::Arc;
 
 use crate::{Parts, Settings};
 
+use self::issuer::password::Passwords;
 use self::token::{Bad, Claims, Rules};
 use self::trust::{Metadata, Trust};
 use crate::app::Problem;
 
 /// Who says who people are, and what is known of it. Clones share it.
 #[derive(Clone)]
-pub struct Identity(Arc<Trust>);
+pub struct Identity {
+    trust: Arc<Trust>,
+    passwords: Arc<Passwords>,
+}
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,24 +44,35 @@ impl Identity {
                 Rules { issuer: settings.public_url.clone(), audience: settings.public_url.clone() }
             }
         };
-        Self(Arc::new(Trust::new(rules, settings.oidc.is_some())))
+        let trust = Arc::new(Trust::new(rules, settings.oidc.is_some()));
+        Self { trust, passwords: Arc::default() }
     }
 
     /// What a token says, if it is to be believed.
     pub(crate) async fn claims(&self, parts: &Parts, token: &str) -> Result<Claims, Problem> {
         let head = token::head(token).map_err(bad)?;
-        let known = self.0.known(parts, Some(&head)).await?;
-        token::verify(token, &head, &known.keys, self.0.rules(), (parts.now)()).map_err(bad)
+        let known = self.trust.known(parts, Some(&head)).await?;
+        token::verify(token, &head, &known.keys, self.trust.rules(), (parts.now)()).map_err(bad)
     }
 
     /// What the issuer says of itself.
     pub(crate) async fn metadata(&self, parts: &Parts) -> Result<Arc<Metadata>, Problem> {
-        Ok(Arc::clone(&self.0.known(parts, None).await?.metadata))
+        Ok(Arc::clone(&self.trust.known(parts, None).await?.metadata))
     }
 
     /// More of a user than the token says, if the issuer tells.
     pub(crate) async fn userinfo(&self, token: &str) -> Option<serde_json::Value> {
-        self.0.userinfo(token).await
+        self.trust.userinfo(token).await
+    }
+
+    /// Under which name users of the issuer are known here.
+    pub(crate) fn issuer_name(&self) -> &str {
+        if self.trust.is_external() { &self.trust.rules().issuer } else { issuer::NAME }
+    }
+
+    /// Who hashes passwords of local users.
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.passwords
     }
 }
 

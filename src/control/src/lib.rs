@@ -20,8 +20,10 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_store::vault::Vault;
 use tokenroute_store::{Database, RedisCache};
 
+pub use app::invitations::{first_setup_link, setup_link};
 pub use http::{openapi, serve};
 pub use identity::Identity;
+pub use identity::secret::{digest, random_secret};
 
 /// What is done later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -19,7 +19,7 @@ pub(crate) async fn recognise(
     claims: &Claims,
     token: &str,
 ) -> Result<User, Problem> {
-    let (issuer, subject) = (claims.iss.as_str(), claims.sub.as_str());
+    let (issuer, subject) = (parts.identity.issuer_name(), claims.sub.as_str());
     if let Some(user) = parts.database.user_of(issuer, subject).await? {
         return Ok(user);
     }

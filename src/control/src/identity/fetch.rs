@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Address(String),
     #[error("{url}: {error}")]
     Request { url: String, error: String },
+    #[error(transparent)]
+    Database(#[from] tokenroute_store::Error),
     #[error("the request broke off")]
     Gone,
 }

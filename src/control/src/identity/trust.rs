@@ -13,6 +13,7 @@ use tokenroute_domain::time::Timestamp;
 use tokio::sync::Mutex;
 
 use super::fetch::{Failure, Fetcher, is_safe};
+use super::issuer::{DEVICE_PATH, KEYS_PATH, TOKEN_PATH, signing};
 use super::token::{Head, Keys, Rules};
 use crate::Parts;
 use crate::app::Problem;
@@ -89,6 +90,10 @@ impl Trust {
         Self { rules, fetcher, known: RwLock::default(), asked: Arc::default() }
     }
 
+    pub(super) const fn is_external(&self) -> bool {
+        self.fetcher.is_some()
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -141,13 +146,14 @@ impl Trust {
         }
         // Before it is asked: should whoever waits leave, it has been asked all the same.
         *asked = Asked(Some((now, PAUSE_FAILED)));
-        let learnt = match &self.fetcher {
-            Some(fetcher) => self.learn(fetcher, now).await,
-            None => Err(Failure::Gone),
+        let (learnt, pause) = match &self.fetcher {
+            Some(fetcher) => (self.learn(fetcher, now).await, PAUSE),
+            // It is no further than the database, which each request asks anyway.
+            None => (self.learn_here(parts, now).await, Duration::ZERO),
         };
         match learnt {
             Ok(known) => {
-                *asked = Asked(Some((now, PAUSE)));
+                *asked = Asked(Some((now, pause)));
                 let known = Some(Arc::new(known));
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
             }
@@ -172,6 +178,20 @@ impl Trust {
         let text = fetcher.get(&metadata.jwks_uri, None).await?;
         let keys = Keys::parse(&text)
             .ok_or_else(|| unfit(&metadata.jwks_uri, "is not a set of keys (JWKS)"))?;
+        Ok(Known { metadata: Arc::new(metadata), keys, since: now })
+    }
+
+    async fn learn_here(&self, parts: &Parts, now: Timestamp) -> Result<Known, Failure> {
+        let keys = signing::published(parts).await?;
+        let keys = Keys::parse(keys.to_string().as_bytes()).unwrap_or_default();
+        let here = &self.rules.issuer;
+        let metadata = Metadata {
+            issuer: here.clone(),
+            jwks_uri: format!("{here}{KEYS_PATH}"),
+            token_endpoint: Some(format!("{here}{TOKEN_PATH}")),
+            device_authorization_endpoint: Some(format!("{here}{DEVICE_PATH}")),
+            userinfo_endpoint: None,
+        };
         Ok(Known { metadata: Arc::new(metadata), keys, since: now })
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn manage(
         database: &stores.database,
         redis: stores.redis.as_ref(),
         now: clock::now,
-        chance: state::bytes_of_chance,
+        chance: state::chance_bytes,
     };
     let came = till.move_money(way, &wish.movement()).await;
     match came {

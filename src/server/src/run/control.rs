@@ -82,7 +82,7 @@ pub(super) fn parts(
         edges: Arc::new(Here { snapshot, redis }),
         settings: Arc::new(settings),
         now: clock::now,
-        chance: state::bytes_of_chance,
+        chance: state::chance_bytes,
     })
 }
 

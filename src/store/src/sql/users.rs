@@ -5,7 +5,7 @@ use tokenroute_domain::key::Funding;
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
-use super::statement::{Row, sql};
+use super::statement::{Row, Transaction, sql};
 use crate::Error;
 
 /// What a user may do.
@@ -73,29 +73,7 @@ impl Database {
     /// the issuer's subject is known already, or the identifier is taken.
     pub async fn create_user(&self, user: &User) -> Result<bool, Error> {
         let mut transaction = self.begin().await?;
-        let account = sql("INSERT INTO accounts (id, name, funding, created)
-             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-        .bind(user.account)
-        .bind(user.id)
-        .bind(Funding::Prepaid.as_str())
-        .bind(user.created)
-        .execute(transaction.on())
-        .await?;
-        let created = sql("INSERT INTO users
-                 (id, issuer, subject, account, display_name, email, role, status, created)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING")
-        .bind(user.id)
-        .bind(&user.issuer)
-        .bind(&user.subject)
-        .bind(user.account)
-        .bind(&user.display_name)
-        .bind(user.email.as_deref())
-        .bind(user.role.as_str())
-        .bind(if user.is_active { ACTIVE } else { DISABLED })
-        .bind(user.created)
-        .execute(transaction.on())
-        .await?;
-        if account == 0 || created == 0 {
+        if !insert(&mut transaction, user).await? {
             return Ok(false);
         }
         transaction.commit().await?;
@@ -130,6 +108,33 @@ impl Database {
         .await?;
         row.as_ref().map(user).transpose()
     }
+}
+
+/// Creates a user and its account, if nothing of them is there.
+pub(super) async fn insert(transaction: &mut Transaction, user: &User) -> Result<bool, Error> {
+    let account = sql("INSERT INTO accounts (id, name, funding, created)
+         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
+    .bind(user.account)
+    .bind(user.id)
+    .bind(Funding::Prepaid.as_str())
+    .bind(user.created)
+    .execute(transaction.on())
+    .await?;
+    let created = sql("INSERT INTO users
+             (id, issuer, subject, account, display_name, email, role, status, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING")
+    .bind(user.id)
+    .bind(&user.issuer)
+    .bind(&user.subject)
+    .bind(user.account)
+    .bind(&user.display_name)
+    .bind(user.email.as_deref())
+    .bind(user.role.as_str())
+    .bind(if user.is_active { ACTIVE } else { DISABLED })
+    .bind(user.created)
+    .execute(transaction.on())
+    .await?;
+    Ok(account == 1 && created == 1)
 }
 
 fn user(row: &Row) -> Result<User, Error> {

@@ -33,6 +33,7 @@ mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod issuer;
 mod journal;
 mod journal_kill;
 mod journal_space;
