@@ -3,6 +3,7 @@
 mod auth;
 pub(crate) mod error;
 mod health;
+mod llms;
 mod me;
 mod oauth;
 mod openapi;
@@ -27,6 +28,7 @@ fn routes() -> OpenApiRouter<Parts> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(health::routes())
         .merge(auth::routes())
+        .merge(llms::routes())
         .merge(me::routes())
 }
 
