@@ -7,6 +7,7 @@ pub(crate) mod caller;
 mod crypto;
 mod fetch;
 pub(crate) mod issuer;
+pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod trust;
 

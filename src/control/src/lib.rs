@@ -19,8 +19,10 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_store::Database;
 use tokenroute_store::vault::Vault;
 
+pub use app::invitations::{first_setup_link, setup_link};
 pub use http::{openapi, serve};
 pub use identity::Identity;
+pub use identity::secret::{digest, random_secret};
 
 /// What is done later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -138,6 +138,12 @@ fn parse_pepper(text: &str) -> Option<[u8; 32]> {
     Some(secret)
 }
 
+/// 256 random bits of the operating system, if it has any.
+pub(crate) fn chance_bytes() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok().map(|()| bytes)
+}
+
 /// 128 random bits of the operating system.
 pub(crate) fn chance() -> anyhow::Result<u128> {
     let mut bytes = [0; 16];

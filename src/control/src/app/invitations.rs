@@ -13,7 +13,8 @@ use super::Problem;
 use super::users::chance;
 use crate::Parts;
 use crate::identity::issuer::password::LENGTHS;
-use crate::identity::issuer::{NAME, SETUP_PATH, secret, tries};
+use crate::identity::issuer::{NAME, SETUP_PATH, tries};
+use crate::identity::secret;
 
 /// How long the first administrator's link works.
 const SETUP_LIFE: Duration = Duration::from_mins(30);

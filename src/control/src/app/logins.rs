@@ -10,7 +10,8 @@ use tokenroute_store::{NewDevice, NewRefresh, Polled, Rotated};
 use super::Problem;
 use super::invitations::login_of;
 use crate::identity::issuer::signing::{self, Grant, TOKEN_LIFE};
-use crate::identity::issuer::{APPROVAL_PATH, NAME, secret, tries};
+use crate::identity::issuer::{APPROVAL_PATH, NAME, tries};
+use crate::identity::secret;
 use crate::{Parts, identity};
 
 /// How long a person has to decide.

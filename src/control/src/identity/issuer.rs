@@ -2,7 +2,6 @@
 //! there only while the settings name no other, and keeps nothing but rows of SQL.
 
 pub(crate) mod password;
-pub(crate) mod secret;
 pub(crate) mod signing;
 pub(crate) mod tries;
 

@@ -42,6 +42,15 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Print a link with which one person makes itself an administrator: for the first one, who is shown one
+    /// at the first start too, and for who has lost its password.
+    SetupLink,
+    /// Draw a secret for a partner, such as a storefront, and print it with the line that makes it known.
+    InternalSecret {
+        /// Whose it is, for the audit log.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
     /// What is done with the database alone.
     #[command(flatten)]
     Stored(StoredCommand),

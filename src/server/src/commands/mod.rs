@@ -12,6 +12,7 @@ mod line;
 mod migrate;
 mod reconcile;
 mod records;
+mod secrets;
 mod table;
 mod terms;
 mod upgrade;
@@ -172,6 +173,16 @@ pub(crate) fn perform(
             Ok(plan) => migrate::migrate(&plan, check, terminal),
             Err(problems) => terminal.mistaken(&problems),
         },
+        Command::SetupLink => match config::load_control(config, environment) {
+            Ok(control) => {
+                let plan = config::load_state(config, environment);
+                with_stores(plan, terminal, async |stores, terminal| {
+                    secrets::link(&control, &stores.database, (now, terminal)).await
+                })
+            }
+            Err(problems) => terminal.mistaken(&problems),
+        },
+        Command::InternalSecret { name } => secrets::internal(&name, terminal),
         Command::Stored(command) => {
             let plan = config::load_state(config, environment);
             with_stores(plan, terminal, async |stores, terminal| {

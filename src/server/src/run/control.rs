@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::sockets::Socket;
 use super::stores::Stores;
 use crate::config::Plan;
-use crate::state::State;
+use crate::state::{self, State};
 
 /// For requests that are under way when the process ends.
 const RUNTIME_END: Duration = Duration::from_secs(1);
@@ -75,13 +75,8 @@ pub(super) fn parts(
         edges: Arc::new(Here { snapshot, redis }),
         settings: Arc::new(settings),
         now: clock::now,
-        chance,
+        chance: state::chance_bytes,
     })
-}
-
-fn chance() -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// The management plane, serving on a thread of its own.

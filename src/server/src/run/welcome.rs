@@ -27,6 +27,15 @@ pub(crate) async fn first_key(
     Ok(Some(raw))
 }
 
+/// Prints the link of the first administrator, who is not there yet. It is shown here and never again.
+pub(super) fn print_link(link: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "\nSet up the first administrator. The link works once, for 30 minutes:\n\n  {link}\n"
+    )?;
+    out.flush()
+}
+
 /// Prints it. The key is shown here and never again.
 pub(crate) fn print(plan: &Plan, key: Option<&RawKey>, out: &mut dyn Write) -> std::io::Result<()> {
     let scheme = if plan.listen.tls.is_some() { "https" } else { "http" };

@@ -19,6 +19,7 @@ use tokenroute_store::vault::{NONCE_BYTES, Place};
 
 use crate::Parts;
 use crate::app::Problem;
+use crate::identity::secret;
 
 /// How long a token is valid. Whether its user is disabled is asked at each request all the same.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_hours(1);
@@ -63,7 +64,7 @@ pub(crate) async fn sign(parts: &Parts, grant: Grant<'_>) -> Result<String, Prob
         aud: here,
         client_id: client,
         scope,
-        jti: super::secret::draw("", parts.chance)?,
+        jti: secret::draw("", parts.chance)?,
         iat: now.seconds(),
         exp: now.plus(TOKEN_LIFE).seconds(),
     };

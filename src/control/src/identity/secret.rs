@@ -24,6 +24,16 @@ pub(crate) fn hash(secret: &str) -> Digest {
     Sha256::digest(secret.as_bytes()).into()
 }
 
+/// A secret for a program, such as a partner's.
+pub fn random_secret(chance: fn() -> Option<[u8; 32]>) -> Result<String, Problem> {
+    draw("", chance)
+}
+
+/// What it is known by, without being kept.
+pub fn digest(secret: &str) -> Digest {
+    hash(secret)
+}
+
 /// A code for a person, as it is kept: letters alone.
 pub(crate) fn user_code(chance: [u8; 32]) -> String {
     // 240 is twelve times the alphabet: beyond it letters would not be equally likely.
