@@ -2,7 +2,6 @@
 
 mod accounts;
 mod check;
-mod clock;
 mod credit;
 mod explain;
 mod findings;
@@ -27,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokenroute_domain::key::Pepper;
-use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::time::{Timestamp, utc as clock};
 use tokenroute_store::{Database, RedisCache};
 
 use self::line::{KeysCommand, StoredCommand};
@@ -329,7 +328,7 @@ async fn manage_keys(
                 Err(problem) => return terminal.refuse(problem),
             };
             let change = keys::Change { clear, expires, terms };
-            keys::set((database, redis.as_ref()), id, change, terminal).await
+            keys::set((database, redis.as_ref()), id, change, context).await
         }
         KeysCommand::List { json } => keys::list(database, *json, context).await,
         KeysCommand::Revoke { id } => keys::revoke(database, redis.as_ref(), id, context).await,

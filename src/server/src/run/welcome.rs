@@ -23,7 +23,8 @@ pub(crate) async fn first_key(
     }
     let terms = Terms::default();
     let wish = Wish { name: "first", account: keys::ACCOUNT, expires: None, terms };
-    let (_, raw) = keys::issue(database, &state.pepper, wish, clock::now()).await?;
+    let (_, raw) =
+        keys::issue(database.acting("gateway"), &state.pepper, wish, clock::now()).await?;
     Ok(Some(raw))
 }
 
