@@ -60,6 +60,25 @@ const IMPURE: [&str; 16] = [
     "getrandom",
 ];
 
+/// What is no part of a command line that is installed in a moment: servers, stores, other clients, other TLS.
+const HEAVY: [&str; 15] = [
+    "tokio",
+    "mio",
+    "async-std",
+    "hyper",
+    "h2",
+    "axum",
+    "reqwest",
+    "pingora",
+    "pingora-core",
+    "pingora-proxy",
+    "sqlx",
+    "sqlx-core",
+    "redis",
+    "openssl",
+    "native-tls",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -137,6 +156,24 @@ fn the_pure_crates_reach_nothing_impure() {
         let impure: Vec<_> = IMPURE.iter().filter(|name| reached.contains(**name)).collect();
         assert!(impure.is_empty(), "{pure} reaches {impure:?}");
     }
+}
+
+#[test]
+fn the_command_line_is_a_client_and_nothing_else() {
+    // Built by itself, on any system: with other crates at its side some of its own have more features.
+    let tree = ["tree", "--locked", "--offline", "--package", "tokenroute-cli", "--target", "all"];
+    let output = Command::new(env!("CARGO"))
+        .args(tree)
+        .args(["--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let reached: BTreeSet<_> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(reached.contains("ureq"), "the tree is not that of a client: {reached:?}");
+    let heavy: Vec<_> = HEAVY.iter().filter(|name| reached.contains(**name)).collect();
+    assert!(heavy.is_empty(), "the command line reaches {heavy:?}");
 }
 
 /// Every file that git would commit.

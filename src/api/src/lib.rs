@@ -4,6 +4,8 @@
 //! added, none is renamed or taken away. Money is a decimal string in USD, times are RFC 3339 in UTC.
 //! With the feature `schema` each type tells what it looks like, for the OpenAPI document.
 
+pub mod accounts;
+pub mod audit;
 pub mod auth;
 pub mod balance;
 pub mod error;
@@ -13,3 +15,4 @@ pub mod models;
 pub mod requests;
 pub mod topup;
 pub mod usage;
+pub mod users;

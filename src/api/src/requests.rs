@@ -22,6 +22,9 @@ pub struct Request {
     pub started_at: String,
     /// What was asked, such as `chat_completions`.
     pub endpoint: String,
+    /// Who pays; for administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
     /// With which key.
     pub key_id: Option<String>,
     /// The model that was asked for.

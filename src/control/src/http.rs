@@ -1,8 +1,23 @@
 //! The HTTP face: one router, whose OpenAPI document is generated from the handlers that are in it.
 
-mod error;
+mod account;
+mod admin_accounts;
+mod admin_log;
+mod answers;
+mod auth;
+pub(crate) mod error;
 mod health;
+mod input;
+mod internal;
+mod keys;
+mod llms;
+mod me;
+mod models;
+mod oauth;
 mod openapi;
+mod pages;
+
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -11,23 +26,43 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::Parts;
+use crate::identity::issuer;
 
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Everything that is served, and the document that tells of it.
+/// Everything that is served whoever says who people are, and the document that tells of it.
 fn routes() -> OpenApiRouter<Parts> {
-    OpenApiRouter::with_openapi(openapi::base()).merge(health::routes())
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(health::routes())
+        .merge(auth::routes())
+        .merge(llms::routes())
+        .merge(me::routes())
+        .merge(account::routes())
+        .merge(keys::routes())
+        .merge(models::routes())
+        .merge(internal::routes())
+        .merge(admin_accounts::routes())
+        .merge(admin_log::routes())
 }
 
-/// The OpenAPI document.
+/// What is served beside it while the embedded issuer is on.
+fn issuer_routes() -> OpenApiRouter<Parts> {
+    OpenApiRouter::new().merge(oauth::routes()).merge(pages::routes())
+}
+
+/// The OpenAPI document, of everything that can be served.
 pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+    routes().merge(issuer_routes()).into_openapi()
 }
 
 /// What answers requests.
 fn router(parts: Parts) -> Router {
-    let (router, document) = routes().split_for_parts();
+    let served = match parts.settings.oidc {
+        Some(_) => routes(),
+        None => routes().merge(issuer_routes()),
+    };
+    let (router, document) = served.split_for_parts();
     router
         .merge(openapi::route(&document))
         .fallback(error::no_such_path)
@@ -42,8 +77,12 @@ pub async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    let serving = axum::serve(listener, router(parts)).with_graceful_shutdown(stop);
-    if let Err(error) = serving.await {
+    let purging = parts.settings.oidc.is_none().then(|| tokio::spawn(issuer::purge(parts.clone())));
+    let service = router(parts).into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the management plane does not serve any more");
+    }
+    if let Some(purging) = purging {
+        purging.abort();
     }
 }

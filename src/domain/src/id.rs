@@ -69,6 +69,10 @@ id!(
     AccountId, "acc_"
 );
 id!(
+    /// Who has logged in.
+    UserId, "usr_"
+);
+id!(
     /// One run of an edge, from its start to its end: a process that is started anew is another one.
     NodeId, "node_"
 );

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod allotment;
+pub mod audit;
 pub mod bound;
 pub mod breaker;
 pub mod catalog;

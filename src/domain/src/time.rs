@@ -1,5 +1,7 @@
 //! Points in time, as arguments.
 
+pub mod utc;
+
 use std::time::Duration;
 
 /// A wall-clock time in microseconds since the Unix epoch (UTC, no leap seconds).

@@ -1,15 +1,19 @@
-//! The state folder: the database and the secret that keys are hashed under, for their owner alone.
+//! The state folder: the database, the secret that keys are hashed under, and the keys that stored secrets are
+//! encrypted under, for their owner alone.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use secrecy::ExposeSecret;
 use tokenroute_domain::key::Pepper;
 use tokenroute_store::Database;
+use tokenroute_store::vault::Vault;
+use zeroize::Zeroizing;
 
 use crate::config::{DatabasePlan, StatePlan};
 
@@ -27,6 +31,8 @@ pub(crate) struct State {
     pub(crate) database: PathBuf,
     /// What keys are hashed under.
     pub(crate) pepper: Pepper,
+    /// What stored secrets are encrypted under.
+    pub(crate) vault: Arc<Vault>,
 }
 
 /// Where the SQLite database of a plan is, if it has one.
@@ -45,7 +51,7 @@ pub(crate) async fn open_database(plan: &StatePlan) -> anyhow::Result<Database> 
     opened.context("the database cannot be opened")
 }
 
-/// Opens the state folder of a plan, and makes it and its pepper if they are not there.
+/// Opens the state folder of a plan, and makes it, its pepper and its vault if they are not there.
 pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
     let folder = &plan.dir;
     let describe = || format!("the state folder {}", folder.display());
@@ -63,7 +69,18 @@ pub(crate) fn open(plan: &StatePlan) -> anyhow::Result<State> {
     );
     let pepper = read_pepper(&plan.pepper_file)
         .with_context(|| format!("the pepper file {}", plan.pepper_file.display()))?;
-    Ok(State { database, pepper })
+    let vault = open_vault(&plan.vault_file)
+        .with_context(|| format!("the vault file {}", plan.vault_file.display()))?;
+    Ok(State { database, pepper, vault: Arc::new(vault) })
+}
+
+fn open_vault(path: &Path) -> anyhow::Result<Vault> {
+    if !path.exists() {
+        let mut chance = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *chance)?;
+        place(path, |temporary| Ok(Vault::create(temporary, &chance)?))?;
+    }
+    Ok(Vault::open(path)?)
 }
 
 fn read_pepper(path: &Path) -> anyhow::Result<Pepper> {
@@ -78,7 +95,7 @@ fn read_pepper(path: &Path) -> anyhow::Result<Pepper> {
     Ok(Pepper::new(&secret))
 }
 
-/// Makes a pepper, whole or not at all: a second process that starts at once reads the same one.
+/// Makes a pepper.
 fn make_pepper(path: &Path) -> anyhow::Result<()> {
     let mut secret = [0_u8; 32];
     getrandom::fill(&mut secret)?;
@@ -86,18 +103,26 @@ fn make_pepper(path: &Path) -> anyhow::Result<()> {
     for byte in secret {
         write!(text, "{byte:02x}")?;
     }
+    place(path, |temporary| {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(temporary)?;
+        writeln!(file, "{text}")?;
+        Ok(file.sync_all()?)
+    })
+}
+
+/// Makes a file, whole or not at all: a second process that starts at once reads the same one.
+fn place(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     // A name that nobody has used: in a container the process that broke off here had our number.
     let temporary = path.with_extension(format!("{:032x}.new", chance()?));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
+    make(&temporary)?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
         Err(_) | Ok(()) => {}
     }
-    // Keys are about to be made under it, so it must not be lost with the power.
+    // Things are about to be made under it, so it must not be lost with the power.
     let folder = path.parent().unwrap_or(path);
     Ok(fs::File::open(folder)?.sync_all()?)
 }
@@ -111,6 +136,12 @@ fn parse_pepper(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(text.get(place..place.saturating_add(2))?, 16).ok()?;
     }
     Some(secret)
+}
+
+/// 256 random bits of the operating system, if it has any.
+pub(crate) fn chance_bytes() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// 128 random bits of the operating system.
@@ -153,14 +184,17 @@ mod tests {
     }
 
     #[test]
-    fn makes_both_once_for_the_owner_alone() {
+    fn makes_all_once_for_the_owner_alone() {
         let folder = TempDir::new().unwrap();
         let plan = plan(&folder);
         let key = RawKey::new([7; 32]);
         let first = open(&plan).unwrap().pepper.hash(&key);
         assert_eq!((mode(&plan.dir), mode(&plan.pepper_file)), (0o700, 0o600));
+        assert_eq!(mode(&plan.vault_file), 0o600);
+        let keys = fs::read_to_string(&plan.vault_file).unwrap();
         assert!(open(&plan).unwrap().pepper.hash(&key) == first);
-        assert_eq!(fs::read_dir(&plan.dir).unwrap().count(), 1, "nothing but the pepper is left");
+        assert_eq!(fs::read_to_string(&plan.vault_file).unwrap(), keys);
+        assert_eq!(fs::read_dir(&plan.dir).unwrap().count(), 2, "nothing but the two is left");
         let text = fs::read_to_string(&plan.pepper_file).unwrap();
         assert!(text.len() == PEPPER_DIGITS + 1 && parse_pepper(text.trim_end()) != Some([0; 32]));
     }
@@ -170,7 +204,9 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let plan = plan(&folder);
         open(&plan).unwrap();
-        for (path, good) in [(&plan.dir, 0o700), (&plan.pepper_file, 0o600)] {
+        for (path, good) in
+            [(&plan.dir, 0o700), (&plan.pepper_file, 0o600), (&plan.vault_file, 0o600)]
+        {
             fs::set_permissions(path, Permissions::from_mode(good | 0o040)).unwrap();
             assert!(refusal(&plan).contains("chmod"));
             fs::set_permissions(path, Permissions::from_mode(good)).unwrap();
@@ -187,6 +223,9 @@ mod tests {
             fs::write(&plan.pepper_file, damaged).unwrap();
             assert!(refusal(&plan).contains("64 hexadecimal digits"));
         }
+        fs::write(&plan.vault_file, "1 00\n").unwrap();
+        fs::remove_file(&plan.pepper_file).unwrap();
+        assert!(refusal(&plan).contains("vault file"), "what is damaged is not replaced");
         fs::write(database, "").unwrap();
         fs::remove_file(&plan.pepper_file).unwrap();
         assert!(refusal(&plan).contains("restore it"));

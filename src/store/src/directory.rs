@@ -166,8 +166,9 @@ impl Directory {
 
     /// Revokes a key for good: in the database, here, and by Redis everywhere else. `false` if there is
     /// no such key. If Redis cannot be told, the other edges read it from the database.
-    pub async fn revoke(&self, id: KeyId, now: Timestamp) -> Result<bool, Error> {
-        let Some(hash) = self.0.database.revoke_key(id, now).await? else { return Ok(false) };
+    pub async fn revoke(&self, id: KeyId, actor: &str, now: Timestamp) -> Result<bool, Error> {
+        let revoked = self.0.database.acting(actor).revoke_key(id, now).await?;
+        let Some(hash) = revoked else { return Ok(false) };
         self.note_revoked(hash, now);
         if let Some(redis) = &self.0.redis
             && let Err(failure) = redis.announce_revocation(&hash).await

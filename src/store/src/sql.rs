@@ -2,15 +2,21 @@
 //! the submodules.
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod escrow;
 pub(crate) mod findings;
+pub(crate) mod grants;
+pub(crate) mod idempotency;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod posting;
 pub(crate) mod reconcile;
 pub(crate) mod records;
+pub(crate) mod search;
 pub(crate) mod statement;
 pub(crate) mod usage;
+pub(crate) mod users;
 pub(crate) mod version;
 
 use std::borrow::Cow;
@@ -160,7 +166,8 @@ impl Database {
 
     /// A transaction that may write. SQLite takes its one lock at once, so that it cannot fail half-way
     /// because another one wrote after it had read; PostgreSQL locks row by row, and whoever locks several
-    /// does it in this order: pools by account, counters, purses, ledger accounts by name.
+    /// does it in this order: pools by account, counters, purses, ledger accounts by name, and last of all the
+    /// number of the audit log.
     pub(crate) async fn begin(&self) -> Result<Transaction, Error> {
         Ok(match &self.0 {
             Kind::Sqlite { writers, .. } => {

@@ -3,17 +3,49 @@
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi as _};
 
 use crate::Parts;
 
 #[derive(utoipa::OpenApi)]
-#[openapi(info(
-    title = "tokenroute management API",
-    description = "Accounts, keys, credit, usage and settings of a tokenroute gateway."
-))]
+#[openapi(
+    info(
+        title = "tokenroute management API",
+        description = "Accounts, keys, credit, usage and settings of a tokenroute gateway."
+    ),
+    modifiers(&Credentials)
+)]
 struct Base;
+
+/// What a request may present. An endpoint names those that it takes, one of which is enough.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut OpenApi) {
+        let bearer = |format, words| {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+            let scheme = scheme.bearer_format(format).description(Some(words));
+            SecurityScheme::Http(scheme.build())
+        };
+        let schemes = &mut document.components.get_or_insert_default().security_schemes;
+        for (name, scheme) in [
+            ("user", bearer("JWT", "A token of a user, as /api/v1/auth/discovery says.")),
+            ("admin", bearer("JWT", "A token of a user who is an administrator.")),
+            ("api_key", bearer("sk-tr-…", "An API key, which sees its own part.")),
+            (
+                "internal_secret",
+                SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                    "X-Internal-Secret",
+                    "A partner's secret. Never together with Authorization.",
+                ))),
+            ),
+        ] {
+            schemes.insert(name.to_owned(), scheme.into());
+        }
+    }
+}
 
 /// What is said of the whole.
 pub(super) fn base() -> OpenApi {

@@ -5,14 +5,14 @@ use tokenroute_domain::id::AccountId;
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::limit::Limits;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Account, Database};
+use tokenroute_store::{Account, AccountTerms, Database};
 
 use super::keys::drop_cached;
 use super::line::{AccountsCommand, NewAccount};
 use super::terms::{
     AccountClearing, LimitFlags, is_name, limits_as_json, limits_in_words, name_rule,
 };
-use super::{End, Stores, Terminal, cell, clock};
+use super::{End, Stores, Terminal, actor, cell, clock};
 
 /// Accounts read from the database at once.
 const PAGE: u32 = 500;
@@ -35,7 +35,7 @@ pub(super) async fn manage(
     let done = match command {
         AccountsCommand::Create(wish) => create(database, wish, (now, &mut *terminal)).await,
         AccountsCommand::Set { name, clear, limits } => {
-            set(stores, name, (clear, limits), terminal).await
+            set(stores, name, (clear, limits), (now, &mut *terminal)).await
         }
         AccountsCommand::List { json } => list(database, *json, terminal).await,
         AccountsCommand::Show { name, json } => show(database, name, (*json, terminal)).await,
@@ -71,14 +71,20 @@ async fn create(
     // Who says nothing gets the account that can give nothing away.
     let funding = if wish.unmetered { Funding::Unmetered } else { Funding::Prepaid };
     let id = AccountId::new(now, crate::state::chance()?);
-    if !database.create_account(id, &wish.name, funding, now).await? {
+    let actor = actor();
+    let acting = database.acting(&actor);
+    if !acting.create_account(id, &wish.name, funding, now).await? {
         terminal.tell(format_args!(
             "there is an account \"{}\" already: see `accounts show`",
             wish.name
         ));
         return Ok(End::Mistaken);
     }
-    database.change_account(id, |tier, limits| wish.limits.apply(tier, limits)).await?;
+    if !wish.limits.is_empty() {
+        acting
+            .change_account(id, |own| wish.limits.apply(&mut own.tier, &mut own.limits), now)
+            .await?;
+    }
     let next = match funding {
         Funding::Prepaid => "; add what it may spend with `credit add`",
         Funding::Unmetered => "",
@@ -91,23 +97,24 @@ async fn set(
     stores: &Stores,
     name: &str,
     (clear, named): (&[AccountClearing], &LimitFlags),
-    terminal: &mut Terminal<'_>,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> anyhow::Result<End> {
     if clear.is_empty() && named.is_empty() {
         return Ok(terminal.refuse("name what is to be changed: see `accounts set --help`"));
     }
     let Stores { database, redis, .. } = stores;
     let Some(account) = find(database, name, terminal).await? else { return Ok(End::Mistaken) };
-    let changed = database.change_account(account.id, |tier, limits| {
+    let apply = |own: &mut AccountTerms| {
         if clear.contains(&AccountClearing::Tier) {
-            *tier = None;
+            own.tier = None;
         }
         if clear.contains(&AccountClearing::Limits) {
-            *limits = Limits::default();
+            own.limits = Limits::default();
         }
-        named.apply(tier, limits);
-    });
-    let hashes = changed.await?.unwrap_or_default();
+        named.apply(&mut own.tier, &mut own.limits);
+    };
+    let changed = database.acting(&actor()).change_account(account.id, apply, now).await?;
+    let hashes = changed.unwrap_or_default();
     drop_cached(redis.as_ref(), &hashes, terminal).await;
     Ok(terminal.say(format_args!("account \"{name}\" is changed")))
 }
@@ -140,7 +147,7 @@ async fn show(
     if json {
         return Ok(terminal.say(as_json(&account)));
     }
-    let limits = limits_in_words(account.limits, account.tier.as_deref());
+    let limits = limits_in_words(account.terms.limits, account.terms.tier.as_deref());
     let limits = limits.as_deref().and_then(|words| words.strip_prefix("limits: "));
     for (head, value) in [
         ("name", cell(&account.name)),
@@ -167,7 +174,7 @@ fn row([id, funding, balance, keys, tier, created, name]: [&str; 7]) -> String {
 
 fn as_row(account: &Account) -> String {
     let (id, balance) = (account.id.to_string(), account.balance.to_string());
-    let tier = account.tier.as_deref().map_or_else(|| "-".to_owned(), cell);
+    let tier = account.terms.tier.as_deref().map_or_else(|| "-".to_owned(), cell);
     let (keys, created) = (account.keys.to_string(), clock::seconds(account.created));
     let name = cell(&account.name);
     row([&id, account.funding.as_str(), &balance, &keys, &tier, &created, &name])
@@ -180,8 +187,8 @@ fn as_json(account: &Account) -> Value {
         "funding": account.funding.as_str(),
         "balance_usd": account.balance.to_string(),
         "keys": account.keys,
-        "tier": account.tier.as_deref(),
-        "limits": limits_as_json(account.limits),
+        "tier": account.terms.tier.as_deref(),
+        "limits": limits_as_json(account.terms.limits),
         "created": clock::micros(account.created),
     })
 }

@@ -7,10 +7,10 @@ use tokenroute_domain::id::{AccountId, KeyId};
 use tokenroute_domain::key::{Funding, KeyHash, Pepper, RawKey, Terms};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Database, Error, KeyListing, NewKey, RedisCache};
+use tokenroute_store::{Acting, Database, Error, KeyListing, NewKey, RedisCache};
 
 use super::terms::{self, KeyClearing, is_name, name_rule};
-use super::{DAY, End, Terminal, cell, clock};
+use super::{DAY, End, Terminal, actor, cell, clock};
 
 /// Keys read from the database at once.
 pub(super) const PAGE: u32 = 500;
@@ -46,7 +46,7 @@ pub(crate) struct Change<'a> {
 
 /// Makes a key.
 pub(crate) async fn issue(
-    database: &Database,
+    acting: Acting<'_>,
     pepper: &Pepper,
     wish: Wish<'_>,
     now: Timestamp,
@@ -54,7 +54,7 @@ pub(crate) async fn issue(
     let mut chance = [0; 32];
     getrandom::fill(&mut chance)?;
     let raw = RawKey::new(chance);
-    let account = account(database, wish.account, now).await?;
+    let account = account(acting, wish.account, now).await?;
     let id = KeyId::new(now, crate::state::chance()?);
     let key = NewKey {
         id,
@@ -66,17 +66,18 @@ pub(crate) async fn issue(
         expires: wish.expires,
         terms: wish.terms,
     };
-    anyhow::ensure!(database.create_key(&key).await?, "the key was not taken; try again");
+    anyhow::ensure!(acting.create_key(&key).await?, "the key was not taken; try again");
     Ok((id, raw))
 }
 
 /// The account of that name, new if there is none yet.
-async fn account(database: &Database, name: &str, now: Timestamp) -> anyhow::Result<AccountId> {
+async fn account(acting: Acting<'_>, name: &str, now: Timestamp) -> anyhow::Result<AccountId> {
+    let database = acting.database();
     if let Some(account) = database.account_by_name(name).await? {
         return Ok(account);
     }
     let account = AccountId::new(now, crate::state::chance()?);
-    if database.create_account(account, name, Funding::Unmetered, now).await? {
+    if acting.create_account(account, name, Funding::Unmetered, now).await? {
         return Ok(account);
     }
     // Somebody else made it at the same moment.
@@ -99,7 +100,7 @@ pub(crate) async fn create(
     }
     let Wish { name, account, expires, .. } = wish;
     let bounds = terms::in_words(&wish.terms, &vec![NanoUsd::ZERO; wish.terms.ceilings.len()]);
-    let (id, raw) = match issue(database, pepper, wish, now).await {
+    let (id, raw) = match issue(database.acting(&actor()), pepper, wish, now).await {
         Ok(made) => made,
         Err(error) => return terminal.unable(&format_args!("{error:#}")),
     };
@@ -214,18 +215,19 @@ pub(crate) async fn set(
     (database, redis): (&Database, Option<&RedisCache>),
     id: &str,
     change: Change<'_>,
-    terminal: &mut Terminal<'_>,
+    (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
     let Some(key) = KeyId::parse(id) else { return terminal.refuse(NO_ID) };
     let Change { clear, expires, terms: named } = change;
-    let changed = database.change_key(key, |own, end| {
+    let actor = actor();
+    let apply = |own: &mut Terms, end: &mut Option<Timestamp>| {
         if clear.contains(&KeyClearing::Expiry) {
             *end = None;
         }
         *end = expires.or(*end);
         terms::change(own, clear, &named);
-    });
-    match changed.await {
+    };
+    match database.acting(&actor).change_key(key, apply, now).await {
         Ok(Some(hash)) => {
             drop_cached(redis, &[hash], terminal).await;
             terminal.say(format_args!("{key} is changed"))
@@ -258,7 +260,7 @@ pub(crate) async fn revoke(
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> End {
     let Some(key) = KeyId::parse(id) else { return terminal.refuse(NO_ID) };
-    match database.revoke_key(key, now).await {
+    match database.acting(&actor()).revoke_key(key, now).await {
         Ok(Some(hash)) => {
             announce(redis, &hash, terminal).await;
             terminal.say(format_args!("{key} is revoked"))

@@ -42,6 +42,15 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Print a link with which one person makes itself an administrator: for the first one, who is shown one
+    /// at the first start too, and for who has lost its password.
+    SetupLink,
+    /// Draw a secret for a partner, such as a storefront, and print it with the line that makes it known.
+    InternalSecret {
+        /// Whose it is, for the audit log.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
     /// What is done with the database alone.
     #[command(flatten)]
     Stored(StoredCommand),
@@ -100,6 +109,20 @@ pub(crate) enum StoredCommand {
     },
     /// Check that the books are what they must be, and keep what is found. Exit code 1 if anything is.
     Reconcile {
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who has changed what, the latest first: accounts, keys, credit, settings.
+    Audit {
+        /// Check that no row was changed or taken out, and print the last row's hash: kept elsewhere, it
+        /// shows later that the rows up to it are the same.
+        #[arg(long, conflicts_with_all = ["limit", "json"])]
+        verify: bool,
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 20,
+            value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,

@@ -1,8 +1,8 @@
 //! The operator's commands. Each writes to a [`Terminal`] and ends in an [`End`]; none serves calls.
 
 mod accounts;
+mod audit;
 mod check;
-mod clock;
 mod credit;
 mod explain;
 mod findings;
@@ -12,6 +12,7 @@ mod line;
 mod migrate;
 mod reconcile;
 mod records;
+mod secrets;
 mod table;
 mod terms;
 mod upgrade;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokenroute_domain::key::Pepper;
-use tokenroute_domain::time::Timestamp;
+use tokenroute_domain::time::{Timestamp, utc as clock};
 use tokenroute_store::{Database, RedisCache};
 
 use self::line::{KeysCommand, StoredCommand};
@@ -172,6 +173,16 @@ pub(crate) fn perform(
             Ok(plan) => migrate::migrate(&plan, check, terminal),
             Err(problems) => terminal.mistaken(&problems),
         },
+        Command::SetupLink => match config::load_control(config, environment) {
+            Ok(control) => {
+                let plan = config::load_state(config, environment);
+                with_stores(plan, terminal, async |stores, terminal| {
+                    secrets::link(&control, &stores.database, (now, terminal)).await
+                })
+            }
+            Err(problems) => terminal.mistaken(&problems),
+        },
+        Command::InternalSecret { name } => secrets::internal(&name, terminal),
         Command::Stored(command) => {
             let plan = config::load_state(config, environment);
             with_stores(plan, terminal, async |stores, terminal| {
@@ -267,7 +278,7 @@ async fn manage(
         StoredCommand::Accounts(command) => {
             accounts::manage(stores, command, (now, terminal)).await
         }
-        StoredCommand::Credit(command) => credit::manage(stores, command, (now, terminal)).await,
+        StoredCommand::Credit(command) => credit::manage(stores, command, terminal).await,
         StoredCommand::Keys(command) => manage_keys(stores, command, (now, terminal)).await,
         StoredCommand::Records { follow, limit, json } => {
             let follow = follow.then_some(records::POLL);
@@ -285,6 +296,10 @@ async fn manage(
             usage::show(database, choice, (now, terminal)).await
         }
         StoredCommand::Reconcile { json } => reconcile::check(stores, *json, (now, terminal)).await,
+        StoredCommand::Audit { verify: true, .. } => audit::verify(database, terminal).await,
+        StoredCommand::Audit { verify: false, limit, json } => {
+            audit::show(database, (*limit, *json), terminal).await
+        }
         StoredCommand::Findings(command) => {
             findings::manage(database, command, (now, terminal)).await
         }
@@ -318,7 +333,7 @@ async fn manage_keys(
                 Err(problem) => return terminal.refuse(problem),
             };
             let change = keys::Change { clear, expires, terms };
-            keys::set((database, redis.as_ref()), id, change, terminal).await
+            keys::set((database, redis.as_ref()), id, change, context).await
         }
         KeysCommand::List { json } => keys::list(database, *json, context).await,
         KeysCommand::Revoke { id } => keys::revoke(database, redis.as_ref(), id, context).await,

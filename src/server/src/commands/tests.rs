@@ -120,7 +120,7 @@ fn many_keys_of_one_account_are_all_listed() {
             let name = &number.to_string();
             let terms = Terms::default();
             let wish = super::keys::Wish { name, account: "a", expires: None, terms };
-            super::keys::issue(&database, &pepper, wish, NOW).await.unwrap();
+            super::keys::issue(database.acting("tester"), &pepper, wish, NOW).await.unwrap();
         }
         database.close().await;
     });

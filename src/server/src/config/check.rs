@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{File, Fraction, Seconds};
-use super::plan::{Plan, RoutesPlan, StatePlan};
+use super::plan::{ControlPlan, Plan, RoutesPlan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
 use super::{Environment, control, limits, money, providers, routes, server};
@@ -39,6 +39,23 @@ pub(super) fn check_state(
     let state = server::state(&mut checker, &file);
     let found = checker.problems;
     unless([problems, found].concat(), state)
+}
+
+/// Checks only where the management plane is, and whom it believes.
+pub(super) fn check_control(
+    written: Written,
+    folder: &Path,
+    environment: Environment<'_>,
+) -> Result<ControlPlan, Vec<Problem>> {
+    let Written { file, mut problems, .. } = written;
+    let concerns = |path: &str| {
+        ["file", "control"].contains(&path.split(['.', '[']).next().unwrap_or_default())
+    };
+    problems.retain(|problem| concerns(&problem.path));
+    let mut checker = Checker::new(&problems, folder, environment);
+    let control = control::control(&mut checker, &file.control, &[]);
+    let found = checker.problems;
+    unless([problems, found].concat(), control)
 }
 
 /// Checks only which model leads where.

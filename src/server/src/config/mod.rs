@@ -28,8 +28,8 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use plan::{
-    DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Names, Plan, RoutesPlan, Shutdown,
-    StatePlan, Tls,
+    ControlPlan, DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Names, Plan, RoutesPlan,
+    Shutdown, StatePlan, Tls,
 };
 pub(crate) use policy::words;
 pub(crate) use problem::Problem;
@@ -62,6 +62,14 @@ pub(crate) fn load_state(
     let plan = check::check_state(typed(path)?, folder(path), environment)?;
     let names = plan.names.filter(|_| path.is_some());
     Ok(StatePlan { names, ..plan })
+}
+
+/// Where the management plane is and whom it believes, whatever is wrong with the rest of the file.
+pub(crate) fn load_control(
+    path: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<ControlPlan, Vec<Problem>> {
+    check::check_control(typed(path)?, folder(path), environment)
 }
 
 /// Which model leads where, without the credentials that the node has.

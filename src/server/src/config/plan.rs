@@ -74,6 +74,14 @@ pub(crate) struct ControlPlan {
     pub internal_secrets: Vec<InternalSecret>,
 }
 
+impl ControlPlan {
+    /// The URL under which clients find it; `None` if its port is only known once it listens.
+    pub(crate) fn found_at(&self) -> Option<String> {
+        let by_address = || (self.address.port() != 0).then(|| format!("http://{}", self.address));
+        self.public_url.clone().or_else(by_address)
+    }
+}
+
 /// Where a node's state is: all that the operator's commands need.
 #[derive(Clone, Debug)]
 pub(crate) struct StatePlan {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokenroute_control::{Change, Edges, Later, Parts, Settings};
+use tokenroute_control::{Change, Edges, Identity, Later, Parts, Settings};
 use tokenroute_domain::catalog::Catalog;
+use tokenroute_domain::key::ApiKey;
+use tokenroute_domain::limit::Limits;
 use tokenroute_proxy::clock;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_store::RedisCache;
@@ -15,7 +17,7 @@ use tokio::sync::watch;
 use super::sockets::Socket;
 use super::stores::Stores;
 use crate::config::Plan;
-use crate::state::State;
+use crate::state::{self, State};
 
 /// For requests that are under way when the process ends.
 const RUNTIME_END: Duration = Duration::from_secs(1);
@@ -44,6 +46,10 @@ impl Edges for Here {
     fn catalog(&self) -> Arc<Catalog> {
         self.snapshot.load().catalog()
     }
+
+    fn limits(&self, key: &ApiKey) -> Limits {
+        Limits::of_key(key, self.snapshot.load().tiers())
+    }
 }
 
 /// What the management plane is made of.
@@ -69,17 +75,15 @@ pub(super) fn parts(
     };
     Ok(Parts {
         database: stores.database.clone(),
+        redis: redis.clone(),
         pepper: state.pepper.clone(),
+        vault: Arc::clone(&state.vault),
+        identity: Identity::new(&settings),
         edges: Arc::new(Here { snapshot, redis }),
         settings: Arc::new(settings),
         now: clock::now,
-        chance,
+        chance: state::chance_bytes,
     })
-}
-
-fn chance() -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// The management plane, serving on a thread of its own.

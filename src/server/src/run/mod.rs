@@ -108,6 +108,7 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
     let parts = control::parts(plan, &managing, (&state, &stores), Arc::clone(&snapshot))?;
     let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
     let stop = watch::Sender::new(false);
+    background.block_on(invite(Some(&parts)));
     let managing = control::Control::start(parts, &managing, stop.subscribe())?;
     let serving = {
         let _runtime = background.enter();
@@ -172,14 +173,16 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
-    background.block_on(greet(&plan, &stores, &state))?;
-    // Before anybody can see that it serves, so that who sees that finds it.
-    let presence = enter(&plan);
     let managing = sockets
         .control
         .as_ref()
         .map(|socket| control::parts(&plan, socket, (&state, &stores), Arc::clone(&snapshot)));
-    let services = (gateway, room.door.clone(), admin, managing.transpose()?);
+    let managing = managing.transpose()?;
+    background.block_on(greet(&plan, &stores, &state))?;
+    background.block_on(invite(managing.as_ref()));
+    // Before anybody can see that it serves, so that who sees that finds it.
+    let presence = enter(&plan);
+    let services = (gateway, room.door.clone(), admin, managing);
     let mut frame = Frame::start(&plan, sockets, services, &lifecycle, certificates.as_ref())?;
     background.block_on(frame.prove())?;
     let found = (demo_port, room.memory.limit);
@@ -216,6 +219,19 @@ async fn greet(plan: &Plan, stores: &Stores, state: &State) -> anyhow::Result<()
         Err(error) if key.is_some() => Err(error).context("the first key cannot be shown"),
         // Whoever read what the predecessor printed may have left since.
         Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+/// Shows a link to who is to be the first administrator, where there is none.
+async fn invite(managing: Option<&tokenroute_control::Parts>) {
+    let Some(parts) = managing else { return };
+    match tokenroute_control::first_setup_link(parts).await {
+        // Whoever misses it has `tokenrouted setup-link`.
+        Ok(Some(link)) => welcome::print_link(&link, &mut std::io::stdout()).unwrap_or_default(),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(%error, "no link to set up the first administrator can be made")
+        }
     }
 }
 

@@ -23,8 +23,18 @@ pub(crate) async fn first_key(
     }
     let terms = Terms::default();
     let wish = Wish { name: "first", account: keys::ACCOUNT, expires: None, terms };
-    let (_, raw) = keys::issue(database, &state.pepper, wish, clock::now()).await?;
+    let (_, raw) =
+        keys::issue(database.acting("gateway"), &state.pepper, wish, clock::now()).await?;
     Ok(Some(raw))
+}
+
+/// Prints the link of the first administrator, who is not there yet. It is shown here and never again.
+pub(super) fn print_link(link: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "\nSet up the first administrator. The link works once, for 30 minutes:\n\n  {link}\n"
+    )?;
+    out.flush()
 }
 
 /// Prints it. The key is shown here and never again.

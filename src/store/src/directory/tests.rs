@@ -22,11 +22,15 @@ async fn directory() -> (TempDir, Directory) {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("state.db")).await.unwrap();
     let (account, id) = (AccountId::new(T0, 1), KeyId::new(T0, 1));
-    database.create_account(account, "acme", Funding::Unmetered, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account, "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     let (name, shown, created) = ("laptop", "sk-tr-abcd", T0);
     let terms = tokenroute_domain::key::Terms::default();
     let key = NewKey { id, account, name, hash: HASH, shown, created, expires: None, terms };
-    assert!(database.create_key(&key).await.unwrap());
+    assert!(database.acting("tester").create_key(&key).await.unwrap());
     // The hold-ups are ours to end, so nothing gives up on them.
     let options = DirectoryOptions { sql: PATIENCE, ..DirectoryOptions::default() };
     (folder, Directory::new(database, None, options))

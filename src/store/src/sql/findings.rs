@@ -4,6 +4,7 @@
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
+use super::audit::{Deed, Fact, note as note_deed};
 use super::statement::{On, Row, sql};
 use super::{Database, reconcile};
 use crate::Error;
@@ -96,6 +97,9 @@ impl Database {
         .bind(note)
         .execute(transaction.on())
         .await?;
+        let facts = vec![("amount_usd", Fact::Money(row.money("amount")?))];
+        let deed = Deed { actor, action: "finding.close", subject: id.to_owned(), facts };
+        note_deed(&mut transaction, &deed, now).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -1,5 +1,7 @@
 //! Accounts and API keys in SQL, and the epoch by which other processes notice changes.
 
+mod acting;
+
 use std::sync::Arc;
 
 use tokenroute_domain::id::{AccountId, KeyId};
@@ -37,6 +39,8 @@ pub struct NewKey<'a> {
 pub struct KeyListing {
     /// Its name in records.
     pub id: KeyId,
+    /// Who pays.
+    pub account: AccountId,
     /// The name of the account that pays.
     pub account_name: String,
     /// What its owner calls it.
@@ -53,6 +57,70 @@ pub struct KeyListing {
     pub terms: Terms,
 }
 
+/// What came of a key that was to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It works.
+    Done,
+    /// Its account, or the key that it is to follow, is not there; or its identifier or hash is taken.
+    Refused,
+    /// The account has as many keys as it may have.
+    Full,
+}
+
+/// How many keys an account may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// That are not revoked.
+    pub live_max: u32,
+    /// That were created from `since` on, revoked ones among them: what is revoked stays in the table.
+    pub new_max: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A key that takes over from another one: with its name, terms and end, and with what it has spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// The key that is taken over.
+    pub old: KeyId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The new key's name in records and listings.
+    pub id: KeyId,
+    /// The keyed hash of the whole new key.
+    pub hash: KeyHash,
+    /// The part of it that listings may show.
+    pub shown: &'a str,
+    /// When the old key stops working, if it does not before. Not later than now: it is revoked.
+    pub old_until: Timestamp,
+}
+
+/// What is read of a key for a listing.
+macro_rules! listing {
+    ($rest:literal) => {
+        concat!(
+            "SELECT api_keys.id, api_keys.account, accounts.name AS account_name, api_keys.name,
+                 api_keys.shown, api_keys.created, api_keys.expires, api_keys.revoked, api_keys.terms
+             FROM api_keys JOIN accounts ON accounts.id = api_keys.account ",
+            $rest
+        )
+    };
+}
+
+/// What an edge has to know of a key.
+macro_rules! known {
+    ($rest:literal) => {
+        concat!(
+            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
+                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
+                    accounts.tokens_per_minute, accounts.concurrency
+             FROM api_keys JOIN accounts ON accounts.id = api_keys.account ",
+            $rest
+        )
+    };
+}
+
 /// A key that was created or revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyChange {
@@ -65,44 +133,22 @@ pub struct KeyChange {
 }
 
 impl Database {
-    /// Creates a key; `false` if its account does not exist or its identifier or hash is taken.
-    /// Once this has returned, the key works wherever it is looked up.
-    pub async fn create_key(&self, key: &NewKey<'_>) -> Result<bool, Error> {
-        let mut transaction = self.begin().await?;
-        let epoch = next_epoch(&mut transaction).await?;
-        let done = sql(
-            "INSERT INTO api_keys (id, account, name, hash, shown, created, expires, epoch, terms)
-             SELECT $1, accounts.id, $3, $4, $5, $6, $7, $8, $9 FROM accounts WHERE accounts.id = $2
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(key.id)
-        .bind(key.account)
-        .bind(key.name)
-        .bind(key.hash.0.as_slice())
-        .bind(key.shown)
-        .bind(key.created)
-        .bind(key.expires)
-        .bind(epoch)
-        .bind(terms::write(&key.terms))
-        .execute(transaction.on())
-        .await?;
-        transaction.commit().await?;
-        Ok(done == 1)
-    }
-
     /// The key with that hash, unless it is unknown or revoked. Expired keys are found:
     /// whether a key's time is over is the caller's to say.
     pub async fn find_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
-        let row = sql(
-            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
-                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
-                    accounts.tokens_per_minute, accounts.concurrency
-             FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-             WHERE api_keys.hash = $1 AND api_keys.revoked IS NULL",
-        )
-        .bind(hash.0.as_slice())
-        .fetch_optional(self.reading())
-        .await?;
+        let row = sql(known!("WHERE api_keys.hash = $1 AND api_keys.revoked IS NULL"))
+            .bind(hash.0.as_slice())
+            .fetch_optional(self.reading())
+            .await?;
+        row.map(|row| api_key(&row)).transpose()
+    }
+
+    /// The same by the key's identifier.
+    pub async fn find_key_by_id(&self, id: KeyId) -> Result<Option<ApiKey>, Error> {
+        let row = sql(known!("WHERE api_keys.id = $1 AND api_keys.revoked IS NULL"))
+            .bind(id)
+            .fetch_optional(self.reading())
+            .await?;
         row.map(|row| api_key(&row)).transpose()
     }
 
@@ -112,16 +158,46 @@ impl Database {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyListing>, Error> {
-        let rows =
-            sql("SELECT api_keys.id, accounts.name AS account_name, api_keys.name, api_keys.shown,
-                    api_keys.created, api_keys.expires, api_keys.revoked, api_keys.terms
-             FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-             WHERE api_keys.id > $1 ORDER BY api_keys.id LIMIT $2")
+        let rows = sql(listing!("WHERE api_keys.id > $1 ORDER BY api_keys.id LIMIT $2"))
             .bind(after.map(|id| id.to_string()).unwrap_or_default())
             .bind(limit)
             .fetch_all(self.reading())
             .await?;
         rows.iter().map(listing).collect()
+    }
+
+    /// The same of one account's keys alone.
+    pub async fn keys_of(
+        &self,
+        account: AccountId,
+        after: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<KeyListing>, Error> {
+        let rows = sql(listing!(
+            "WHERE api_keys.account = $1 AND api_keys.id > $2 ORDER BY api_keys.id LIMIT $3"
+        ))
+        .bind(account)
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(limit)
+        .fetch_all(self.reading())
+        .await?;
+        rows.iter().map(listing).collect()
+    }
+
+    /// A key as a listing shows it.
+    pub async fn key(&self, id: KeyId) -> Result<Option<KeyListing>, Error> {
+        let row =
+            sql(listing!("WHERE api_keys.id = $1")).bind(id).fetch_optional(self.reading()).await?;
+        row.as_ref().map(listing).transpose()
+    }
+
+    /// A key's hash, revoked or not.
+    pub async fn find_key_hash(&self, id: KeyId) -> Result<Option<KeyHash>, Error> {
+        let row = sql("SELECT hash FROM api_keys WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.reading())
+            .await?;
+        row.map(|row| key_hash(row.bytes("hash")?)).transpose()
     }
 
     /// What a key may do, without what is said of its account; `None` if there is no such key.
@@ -131,53 +207,6 @@ impl Database {
             .fetch_optional(self.reading())
             .await?;
         row.map(|row| row.word("terms", terms::read)).transpose()
-    }
-
-    /// Revokes a key for good and returns its hash; `None` if there is no such key. Revoking it
-    /// again changes nothing, and returns the hash so that others can be told again.
-    pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<Option<KeyHash>, Error> {
-        let mut transaction = self.begin().await?;
-        let epoch = next_epoch(&mut transaction).await?;
-        let row =
-            sql("UPDATE api_keys SET revoked = COALESCE(revoked, $2), epoch = $3 WHERE id = $1
-             RETURNING hash")
-            .bind(id)
-            .bind(now)
-            .bind(epoch)
-            .fetch_optional(transaction.on())
-            .await?;
-        transaction.commit().await?;
-        row.map(|row| key_hash(row.bytes("hash")?)).transpose()
-    }
-
-    /// Changes what a key may do and when it stops working, and returns its hash; `None` if there is no such
-    /// key, or it is revoked. Every edge looks the key up again within a moment.
-    pub async fn change_key(
-        &self,
-        id: KeyId,
-        change: impl FnOnce(&mut Terms, &mut Option<Timestamp>) + Send,
-    ) -> Result<Option<KeyHash>, Error> {
-        let mut transaction = self.begin().await?;
-        // It locks, so that who changes something else of the key waits.
-        let epoch = next_epoch(&mut transaction).await?;
-        let row =
-            sql("SELECT hash, terms, expires FROM api_keys WHERE id = $1 AND revoked IS NULL")
-                .bind(id)
-                .fetch_optional(transaction.on())
-                .await?;
-        let Some(row) = row else { return Ok(None) };
-        let mut own = row.word("terms", terms::read)?;
-        let mut expires = row.time_if_any("expires")?;
-        change(&mut own, &mut expires);
-        sql("UPDATE api_keys SET terms = $2, expires = $3, epoch = $4 WHERE id = $1")
-            .bind(id)
-            .bind(terms::write(&own))
-            .bind(expires)
-            .bind(epoch)
-            .execute(transaction.on())
-            .await?;
-        transaction.commit().await?;
-        key_hash(row.bytes("hash")?).map(Some)
     }
 
     /// Whether any key was ever created.
@@ -245,6 +274,7 @@ fn api_key(row: &Row) -> Result<ApiKey, Error> {
 fn listing(row: &Row) -> Result<KeyListing, Error> {
     Ok(KeyListing {
         id: row.word("id", KeyId::parse)?,
+        account: row.word("account", AccountId::parse)?,
         account_name: row.text("account_name")?,
         name: row.text("name")?,
         shown: row.text("shown")?,

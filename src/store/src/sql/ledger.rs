@@ -10,6 +10,7 @@ use tokenroute_domain::money::{ACCOUNT_MAX, NanoUsd};
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
+use super::audit::{Deed, Fact, note};
 use super::statement::{Lists, Row, Transaction, parts, row_lists, sql};
 use crate::Error;
 
@@ -145,6 +146,7 @@ impl Database {
             (HOUSE_CASH.to_owned(), negative(movement.amount)),
         ];
         post(&mut transaction, &[movement.posting("grant", entries)], now).await?;
+        note(&mut transaction, &movement.deed("credit.add"), now).await?;
         transaction.commit().await?;
         Ok(Moved::Done)
     }
@@ -177,6 +179,7 @@ impl Database {
             (HOUSE_CASH.to_owned(), movement.amount),
         ];
         post(&mut transaction, &[movement.posting("withdrawal", entries)], now).await?;
+        note(&mut transaction, &movement.deed("credit.withdraw"), now).await?;
         transaction.commit().await?;
         Ok(Moved::Done)
     }
@@ -241,6 +244,12 @@ impl Movement<'_> {
             records: None,
             entries,
         }
+    }
+
+    /// What is written down of it beside the ledger, which has the rest.
+    fn deed(&self, action: &'static str) -> Deed<'_> {
+        let facts = vec![("amount_usd", Fact::Money(self.amount))];
+        Deed { actor: self.actor, action, subject: self.account.to_string(), facts }
     }
 
     /// Whether a movement cannot be made: because it was made before, its key is taken, or it is of nobody.

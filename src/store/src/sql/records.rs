@@ -381,7 +381,7 @@ fn bind<'q>(
         .bind(record.price_version.as_deref()))
 }
 
-fn stored(row: &Row) -> Result<StoredRecord, Error> {
+pub(super) fn stored(row: &Row) -> Result<StoredRecord, Error> {
     let first_token = row.int_if_any("first_token_micros")?;
     Ok(StoredRecord {
         sequence: row.int("sequence")?,

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Postgres, Row as _, SqlStr, Sqlite};
-use tokenroute_domain::id::{AccountId, CallId, KeyId, NodeId};
+use tokenroute_domain::id::{AccountId, CallId, KeyId, NodeId, UserId};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
@@ -403,4 +403,4 @@ macro_rules! ids {
     };
 }
 
-ids!(AccountId, CallId, KeyId, NodeId);
+ids!(AccountId, CallId, KeyId, NodeId, UserId);

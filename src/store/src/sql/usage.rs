@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenroute_domain::id::{AccountId, CallId};
+use tokenroute_domain::id::{AccountId, CallId, KeyId};
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::time::Timestamp;
 
@@ -75,6 +75,43 @@ impl Database {
         .bind(from)
         .bind(to)
         .bind(account.map(|id| id.to_string()).unwrap_or_default())
+        .fetch_all(self.reading())
+        .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+impl Database {
+    /// What one account used by calls that began from `from` on and before `to` and whose client has a whole
+    /// answer, by key; with `key`, of that one alone.
+    pub async fn usage_of(
+        &self,
+        account: AccountId,
+        key: Option<KeyId>,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<Vec<UsageRow>, Error> {
+        let rows = sql(
+            "SELECT sums.*, accounts.name AS account_name, api_keys.name AS key_name FROM (
+                 SELECT account AS payer, key_id, count(*) AS all_calls, count(*) AS answered,
+                     CAST(sum(input + input_cache_read + input_cache_write
+                         + input_cache_write_long + input_audio + input_image) AS BIGINT) AS input_tokens,
+                     CAST(sum(output + output_reasoning + output_audio + output_image) AS BIGINT)
+                         AS output_tokens,
+                     CAST(sum(cost_nano_usd) AS BIGINT) AS cost,
+                     CAST(sum(charge) AS BIGINT) AS charge,
+                     CAST(sum(house_cost) AS BIGINT) AS house_cost
+                 FROM records
+                 WHERE account = $1 AND started >= $2 AND started < $3 AND key_id IS NOT NULL
+                     AND (key_id = $4 OR $4 = '') AND outcome = 'answered' AND status < 400
+                 GROUP BY account, key_id) AS sums
+             LEFT JOIN accounts ON accounts.id = payer
+             LEFT JOIN api_keys ON api_keys.id = key_id
+             ORDER BY key_id",
+        )
+        .bind(account)
+        .bind(from)
+        .bind(to)
+        .bind(key.map(|id| id.to_string()).unwrap_or_default())
         .fetch_all(self.reading())
         .await?;
         rows.iter().map(read).collect()

@@ -169,7 +169,12 @@ async fn random_exchanges_do_in_redis_what_the_rules_say() {
         let unmetered = number + 1 == ACCOUNTS;
         let funding = if unmetered { Funding::Unmetered } else { Funding::Prepaid };
         let name = format!("account {number}");
-        house.database.create_account(account_number(number), &name, funding, T0).await.unwrap();
+        house
+            .database
+            .acting("tester")
+            .create_account(account_number(number), &name, funding, T0)
+            .await
+            .unwrap();
         if !unmetered {
             grant(&house.database, account_number(number), 1_000_000).await;
             model.pools[number].free = NanoUsd(1_000_000);

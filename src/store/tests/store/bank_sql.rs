@@ -329,7 +329,11 @@ async fn random_exchanges(fresh: &impl Fresh, steps: usize) {
     for number in 0..ACCOUNTS {
         let funding = if number + 1 == ACCOUNTS { Funding::Unmetered } else { Funding::Prepaid };
         let name = format!("account {number}");
-        database.create_account(account_number(number), &name, funding, T0).await.unwrap();
+        database
+            .acting("tester")
+            .create_account(account_number(number), &name, funding, T0)
+            .await
+            .unwrap();
     }
     let mut model = Model::new();
     let every_purse: BTreeMap<usize, BTreeSet<PurseId>> = (0..ACCOUNTS)

@@ -25,19 +25,41 @@ async fn accounts_are_found_by_name(fresh: &impl Fresh) {
     let database = fresh.database();
     let other = AccountId::new(T0, 2);
     assert_eq!(database.account_by_name("acme").await.unwrap(), None);
-    assert!(database.create_account(account(), "acme", Funding::Prepaid, T0).await.unwrap());
-    assert!(!database.create_account(other, "acme", Funding::Unmetered, T0).await.unwrap());
-    assert!(!database.create_account(account(), "other", Funding::Unmetered, T0).await.unwrap());
+    assert!(
+        database
+            .acting("tester")
+            .create_account(account(), "acme", Funding::Prepaid, T0)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !database
+            .acting("tester")
+            .create_account(other, "acme", Funding::Unmetered, T0)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !database
+            .acting("tester")
+            .create_account(account(), "other", Funding::Unmetered, T0)
+            .await
+            .unwrap()
+    );
     assert_eq!(database.account_by_name("acme").await.unwrap(), Some(account()));
     assert_eq!(database.account_by_name("ACME").await.unwrap(), None);
 }
 
 async fn a_key_is_found_by_its_whole_hash(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Prepaid, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Prepaid, T0)
+        .await
+        .unwrap();
     assert!(!database.any_key().await.unwrap());
     let key = NewKey { expires: Some(after(60)), ..new_key(1) };
-    assert!(database.create_key(&key).await.unwrap());
+    assert!(database.acting("tester").create_key(&key).await.unwrap());
     assert!(database.any_key().await.unwrap());
     let found = ApiKey {
         id: key_id(1),
@@ -54,37 +76,74 @@ async fn a_key_is_found_by_its_whole_hash(fresh: &impl Fresh) {
 
 async fn a_key_is_created_once_and_for_an_account(fresh: &impl Fresh) {
     let database = fresh.database();
-    assert!(!database.create_key(&new_key(1)).await.unwrap(), "there is no account yet");
-    database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
-    assert!(database.create_key(&new_key(1)).await.unwrap());
-    assert!(!database.create_key(&new_key(1)).await.unwrap());
-    assert!(!database.create_key(&NewKey { id: key_id(2), ..new_key(1) }).await.unwrap());
-    assert!(!database.create_key(&NewKey { hash: hash(2), ..new_key(1) }).await.unwrap());
+    assert!(
+        !database.acting("tester").create_key(&new_key(1)).await.unwrap(),
+        "there is no account yet"
+    );
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
+    assert!(database.acting("tester").create_key(&new_key(1)).await.unwrap());
+    assert!(!database.acting("tester").create_key(&new_key(1)).await.unwrap());
+    assert!(
+        !database
+            .acting("tester")
+            .create_key(&NewKey { id: key_id(2), ..new_key(1) })
+            .await
+            .unwrap()
+    );
+    assert!(
+        !database
+            .acting("tester")
+            .create_key(&NewKey { hash: hash(2), ..new_key(1) })
+            .await
+            .unwrap()
+    );
     assert_eq!(database.list_keys(None, 10).await.unwrap().len(), 1);
 }
 
 async fn a_revoked_key_is_gone_and_stays_gone(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     create_keys(database, 1..3).await;
-    assert_eq!(database.revoke_key(key_id(9), T0).await.unwrap(), None);
-    assert_eq!(database.revoke_key(key_id(1), after(5)).await.unwrap(), Some(hash(1)));
-    assert_eq!(database.revoke_key(key_id(1), after(9)).await.unwrap(), Some(hash(1)));
+    assert_eq!(database.acting("tester").revoke_key(key_id(9), T0).await.unwrap(), None);
+    assert_eq!(
+        database.acting("tester").revoke_key(key_id(1), after(5)).await.unwrap(),
+        Some(hash(1))
+    );
+    assert_eq!(
+        database.acting("tester").revoke_key(key_id(1), after(9)).await.unwrap(),
+        Some(hash(1))
+    );
     assert_eq!(database.find_key(&hash(1)).await.unwrap(), None);
     assert!(database.find_key(&hash(2)).await.unwrap().is_some());
     let listed = database.list_keys(None, 10).await.unwrap();
     assert_eq!(listed[0].revoked, Some(after(5)), "the first revocation counts");
     assert_eq!(listed[1].revoked, None);
-    assert!(!database.create_key(&new_key(1)).await.unwrap(), "its hash cannot come back");
+    assert!(
+        !database.acting("tester").create_key(&new_key(1)).await.unwrap(),
+        "its hash cannot come back"
+    );
 }
 
 async fn keys_are_listed_in_pages(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     create_keys(database, 1..6).await;
     let first = database.list_keys(None, 2).await.unwrap();
     let whole = KeyListing {
         id: key_id(1),
+        account: account(),
         account_name: "acme".to_owned(),
         name: "laptop".to_owned(),
         shown: "sk-tr-abcd".to_owned(),
@@ -101,13 +160,17 @@ async fn keys_are_listed_in_pages(fresh: &impl Fresh) {
 
 async fn every_change_of_a_key_is_seen_once_and_in_order(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     create_keys(database, 1..4).await;
     let start = database.key_epoch().await.unwrap();
     assert_eq!(database.key_changes(start, 10).await.unwrap(), []);
-    database.revoke_key(key_id(2), after(1)).await.unwrap();
+    database.acting("tester").revoke_key(key_id(2), after(1)).await.unwrap();
     create_keys(database, 4..5).await;
-    database.revoke_key(key_id(1), after(2)).await.unwrap();
+    database.acting("tester").revoke_key(key_id(1), after(2)).await.unwrap();
     let first = database.key_changes(start, 2).await.unwrap();
     let rest = database.key_changes(first[1].epoch, 10).await.unwrap();
     let seen: Vec<_> = first.iter().chain(&rest).map(|one| (one.hash, one.revoked)).collect();
@@ -122,12 +185,18 @@ async fn every_change_of_a_key_is_seen_once_and_in_order(fresh: &impl Fresh) {
 
 async fn changes_at_the_same_time_are_all_numbered(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     let start = database.key_epoch().await.unwrap();
     let tasks: Vec<_> = (1..41)
         .map(|number| {
             let database = database.clone();
-            tokio::spawn(async move { database.create_key(&new_key(number)).await })
+            tokio::spawn(
+                async move { database.acting("tester").create_key(&new_key(number)).await },
+            )
         })
         .collect();
     for task in tasks {
@@ -142,10 +211,17 @@ async fn hostile_texts_are_only_texts(fresh: &impl Fresh) {
     let database = fresh.database();
     for (number, text) in (1_u8..).zip(HOSTILE) {
         let id = AccountId::new(T0, u128::from(number));
-        assert!(database.create_account(id, text, Funding::Unmetered, T0).await.unwrap(), "{text}");
+        assert!(
+            database
+                .acting("tester")
+                .create_account(id, text, Funding::Unmetered, T0)
+                .await
+                .unwrap(),
+            "{text}"
+        );
         assert_eq!(database.account_by_name(text).await.unwrap(), Some(id), "{text}");
         let key = NewKey { account: id, name: text, shown: text, ..new_key(number) };
-        assert!(database.create_key(&key).await.unwrap(), "{text}");
+        assert!(database.acting("tester").create_key(&key).await.unwrap(), "{text}");
     }
     let listed = database.list_keys(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), HOSTILE);
@@ -281,9 +357,13 @@ async fn records_are_followed_without_gaps_or_repeats(fresh: &impl Fresh) {
 
 async fn times_reach_from_the_epoch_to_the_end(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_account(account(), "acme", Funding::Unmetered, Timestamp(0)).await.unwrap();
+    database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, Timestamp(0))
+        .await
+        .unwrap();
     let key = NewKey { created: Timestamp(0), expires: Some(Timestamp(u64::MAX)), ..new_key(1) };
-    assert!(database.create_key(&key).await.unwrap());
+    assert!(database.acting("tester").create_key(&key).await.unwrap());
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     assert_eq!(found.expires, Some(Timestamp(u64::MAX / 2)), "never, for all that matters");
     assert_eq!(database.list_keys(None, 1).await.unwrap()[0].created, Timestamp(0));

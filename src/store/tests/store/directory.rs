@@ -110,7 +110,7 @@ async fn a_key_that_was_tried_and_created_before_the_first_poll_works_with_it() 
 async fn an_expired_key_is_found_for_the_caller_to_judge() {
     let fresh = FreshFile::with_account().await;
     let key = tokenroute_store::NewKey { expires: Some(after(1)), ..crate::support::new_key(1) };
-    fresh.database.create_key(&key).await.unwrap();
+    fresh.database.acting("tester").create_key(&key).await.unwrap();
     let found = unwatched(&fresh).find(&hash(1), after(100)).await.unwrap();
     assert_eq!(found.unwrap().expires, Some(after(1)));
 }
@@ -164,8 +164,8 @@ async fn a_revocation_takes_effect_here_at_once_and_there_with_the_next_poll() {
         assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
         assert_eq!(edge.key(2).await, Ok(Some(key_id(2))));
     }
-    assert!(here.directory.revoke(key_id(1), T0).await.unwrap());
-    assert!(!here.directory.revoke(key_id(99), T0).await.unwrap());
+    assert!(here.directory.revoke(key_id(1), "tester", T0).await.unwrap());
+    assert!(!here.directory.revoke(key_id(99), "tester", T0).await.unwrap());
     assert_eq!(here.directory.cached(&hash(1), T0), Cached::Unknown);
     eventually("the poll brought it", async || there.key(1).await == Ok(None)).await;
     assert_eq!(there.count(Event::RevocationRead), 1);

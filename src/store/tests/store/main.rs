@@ -26,12 +26,14 @@ macro_rules! on_every_database {
     };
 }
 
+mod audit;
 mod bank_redis;
 mod bank_sql;
 mod conformance;
 mod directory;
 mod fake_redis;
 mod hints;
+mod issuer;
 mod journal;
 mod journal_kill;
 mod journal_space;
@@ -44,3 +46,4 @@ mod redis_server;
 mod sqlite;
 mod support;
 mod two_edges;
+mod users;

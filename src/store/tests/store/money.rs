@@ -15,8 +15,8 @@ use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::Usage;
 use tokenroute_store::{
-    Balance, Database, Error, Finding, LedgerLine, Moved, Movement, NewKey, Pocket, PostedCall,
-    UsageRow,
+    AccountTerms, Balance, Database, Error, Finding, LedgerLine, Moved, Movement, NewKey, Pocket,
+    PostedCall, UsageRow,
 };
 
 use crate::support::{Fresh, T0, account, after, create_keys, hash, key_id, new_key, record};
@@ -27,7 +27,9 @@ pub(crate) fn other_account() -> AccountId {
 
 pub(crate) async fn prepaid(database: &Database) {
     for (id, name) in [(account(), "acme"), (other_account(), "other")] {
-        assert!(database.create_account(id, name, Funding::Prepaid, T0).await.unwrap());
+        assert!(
+            database.acting("tester").create_account(id, name, Funding::Prepaid, T0).await.unwrap()
+        );
     }
 }
 
@@ -374,21 +376,30 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
         limits: Limits { concurrency: Some(3), ..Limits::default() },
         ..Terms::default()
     };
-    assert!(database.create_key(&NewKey { terms: terms.clone(), ..new_key(1) }).await.unwrap());
+    assert!(
+        database
+            .acting("tester")
+            .create_key(&NewKey { terms: terms.clone(), ..new_key(1) })
+            .await
+            .unwrap()
+    );
     create_keys(database, 2..4).await;
-    database.revoke_key(key_id(3), T0).await.unwrap();
+    database.acting("tester").revoke_key(key_id(3), T0).await.unwrap();
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     assert_eq!(*found.terms, terms);
     assert_eq!(database.list_keys(None, 1).await.unwrap()[0].terms, terms);
 
     let start = database.key_epoch().await.unwrap();
     let limits = Limits { tokens_per_minute: Some(u64::MAX / 2), ..Limits::default() };
-    let silver = |tier: &mut Option<Arc<str>>, all: &mut Limits| {
-        (*tier, *all) = (Some("silver".into()), limits);
+    let silver = |all: &mut AccountTerms| {
+        (all.tier, all.limits) = (Some("silver".into()), limits);
     };
-    let changed = database.change_account(account(), silver).await.unwrap();
+    let changed = database.acting("tester").change_account(account(), silver, T0).await.unwrap();
     assert_eq!(changed, Some(vec![hash(1), hash(2)]));
-    assert_eq!(database.change_account(AccountId::new(T0, 9), silver).await.unwrap(), None);
+    assert_eq!(
+        database.acting("tester").change_account(AccountId::new(T0, 9), silver, T0).await.unwrap(),
+        None
+    );
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     let whole =
         Terms { account_tier: Some("silver".into()), account_limits: limits, ..terms.clone() };
@@ -402,16 +413,26 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
         own.ceilings.clear();
         *expires = Some(after(7));
     };
-    assert_eq!(database.change_key(key_id(1), open).await.unwrap(), Some(hash(1)));
-    assert_eq!(database.change_key(key_id(3), open).await.unwrap(), None, "revoked");
-    assert_eq!(database.change_key(key_id(9), open).await.unwrap(), None);
+    assert_eq!(
+        database.acting("tester").change_key(key_id(1), open, T0).await.unwrap(),
+        Some(hash(1))
+    );
+    assert_eq!(
+        database.acting("tester").change_key(key_id(3), open, T0).await.unwrap(),
+        None,
+        "revoked"
+    );
+    assert_eq!(database.acting("tester").change_key(key_id(9), open, T0).await.unwrap(), None);
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
     assert_eq!((found.expires, &found.terms.ceilings), (Some(after(7)), &vec![]));
     assert_eq!(found.terms.models, terms.models, "the rest stays");
     assert_eq!(database.key_changes(start, 9).await.unwrap()[0].hash, hash(1));
 
     let listed = database.account("acme").await.unwrap().unwrap();
-    assert_eq!((listed.tier.as_deref(), listed.limits, listed.keys), (Some("silver"), limits, 2));
+    assert_eq!(
+        (listed.terms.tier.as_deref(), listed.terms.limits, listed.keys),
+        (Some("silver"), limits, 2)
+    );
     assert_eq!(database.account("nobody").await.unwrap(), None);
     grant(database, account(), 8).await;
     let all = database.accounts(None, 9).await.unwrap();

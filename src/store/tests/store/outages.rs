@@ -162,7 +162,7 @@ async fn a_fill_never_replaces_a_tombstone_and_a_tombstone_replaces_a_fill() {
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     eventually("Redis is filled", async || !fake.heard("SET").is_empty()).await;
     assert_eq!(fake.heard("SET")[0][3..], ["NX", "EX", "30"]);
-    edge.directory.revoke(key_id(1), T0).await.unwrap();
+    edge.directory.revoke(key_id(1), "tester", T0).await.unwrap();
     let sets = fake.heard("SET");
     let tombstone = sets.last().unwrap();
     assert!(tombstone[2].starts_with("revoked:"));

@@ -68,7 +68,10 @@ async fn many_may_connect_to_a_new_database_at_the_same_time() {
     let mut created = 0;
     for task in tasks {
         let database = task.await.unwrap().unwrap();
-        let made = database.create_account(account(), "acme", Funding::Unmetered, T0).await;
+        let made = database
+            .acting("tester")
+            .create_account(account(), "acme", Funding::Unmetered, T0)
+            .await;
         created += usize::from(made.unwrap());
         database.close().await;
     }
@@ -135,11 +138,16 @@ async fn one_process_leads_until_its_connection_ends() {
 #[tokio::test]
 async fn a_lock_that_stays_is_waited_for_in_vain_and_then_told() {
     let fresh = fresh().await;
-    fresh.database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+    fresh
+        .database
+        .acting("tester")
+        .create_account(account(), "acme", Funding::Unmetered, T0)
+        .await
+        .unwrap();
     let mut other = fresh.other_program().await;
     other.execute("BEGIN; UPDATE counters SET value = value").await.unwrap();
-    let made = fresh.database.create_key(&crate::support::new_key(1)).await;
+    let made = fresh.database.acting("tester").create_key(&crate::support::new_key(1)).await;
     assert!(matches!(made, Err(Error::Unavailable(_))), "{made:?}");
     other.execute("COMMIT").await.unwrap();
-    assert!(fresh.database.create_key(&crate::support::new_key(1)).await.unwrap());
+    assert!(fresh.database.acting("tester").create_key(&crate::support::new_key(1)).await.unwrap());
 }

@@ -65,7 +65,10 @@ async fn many_may_open_a_new_file_at_the_same_time() {
     let mut created = 0;
     for task in tasks {
         let database = task.await.unwrap().unwrap();
-        let made = database.create_account(account(), "acme", Funding::Unmetered, T0).await;
+        let made = database
+            .acting("tester")
+            .create_account(account(), "acme", Funding::Unmetered, T0)
+            .await;
         created += usize::from(made.unwrap());
     }
     assert_eq!(created, 1);
@@ -165,7 +168,7 @@ async fn a_lock_that_stays_is_waited_for_in_vain_and_then_told() {
     let fresh = FreshFile::with_account().await;
     let mut other = fresh.other_program().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let made = fresh.database.create_key(&crate::support::new_key(1)).await;
+    let made = fresh.database.acting("tester").create_key(&crate::support::new_key(1)).await;
     assert!(matches!(made, Err(Error::Unavailable(_))));
     assert!(fresh.database.find_key(&hash(1)).await.unwrap().is_none(), "readers do not wait");
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();

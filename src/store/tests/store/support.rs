@@ -53,8 +53,12 @@ impl FreshFile {
     /// A database with the account `acme`.
     pub(crate) async fn with_account() -> Self {
         let fresh = crate::sqlite::fresh().await;
-        let made =
-            fresh.database.create_account(account(), "acme", Funding::Unmetered, T0).await.unwrap();
+        let made = fresh
+            .database
+            .acting("tester")
+            .create_account(account(), "acme", Funding::Unmetered, T0)
+            .await
+            .unwrap();
         assert!(made);
         fresh
     }
@@ -115,7 +119,7 @@ pub(crate) fn new_key(number: u8) -> NewKey<'static> {
 
 pub(crate) async fn create_keys(database: &Database, numbers: std::ops::Range<u8>) {
     for number in numbers {
-        assert!(database.create_key(&new_key(number)).await.unwrap());
+        assert!(database.acting("tester").create_key(&new_key(number)).await.unwrap());
     }
 }
 

@@ -64,7 +64,7 @@ async fn a_revocation_on_one_edge_is_heard_by_the_other() {
     for edge in [&one, &two] {
         assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
     }
-    assert!(one.directory.revoke(key_id(1), T0).await.unwrap());
+    assert!(one.directory.revoke(key_id(1), "tester", T0).await.unwrap());
     assert_eq!(one.key(1).await, Ok(None));
     eventually("the other one heard", async || two.key(1).await == Ok(None)).await;
     assert_eq!(two.count(Event::RevocationHeard), 1);
@@ -81,7 +81,7 @@ async fn a_program_that_only_revokes_is_heard_too() {
     let edge = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     listening(&redis, 1).await;
     assert_eq!(edge.key(1).await, Ok(Some(key_id(1))));
-    let hash = fresh.database.revoke_key(key_id(1), T0).await.unwrap().unwrap();
+    let hash = fresh.database.acting("tester").revoke_key(key_id(1), T0).await.unwrap().unwrap();
     RedisCache::new(&redis.address()).unwrap().announce_revocation(&hash).await.unwrap();
     eventually("the edge heard", async || edge.key(1).await == Ok(None)).await;
     edge.stop().await;
@@ -97,7 +97,10 @@ async fn a_key_revoked_while_redis_is_down_is_refused_everywhere_and_stays_refus
     let (name, old) = filled(&redis).await;
     assert_eq!(two.key(1).await, Ok(Some(key_id(1))));
     redis.kill();
-    assert!(one.directory.revoke(key_id(1), T0).await.unwrap(), "the database is what counts");
+    assert!(
+        one.directory.revoke(key_id(1), "tester", T0).await.unwrap(),
+        "the database is what counts"
+    );
     eventually("the poll brought it", async || two.key(1).await == Ok(None)).await;
 
     redis.start_again().await;
@@ -122,7 +125,7 @@ async fn a_cold_edge_does_not_believe_an_old_value_of_a_revoked_key() {
     warm.stop().await;
 
     // Revoked by a program that cannot reach Redis, and Redis comes back with what it had.
-    fresh.database.revoke_key(key_id(1), T0).await.unwrap();
+    fresh.database.acting("tester").revoke_key(key_id(1), T0).await.unwrap();
     let _: () = redis.ask(&["SET", &name, &old, "EX", "30"]).await.unwrap();
     let cold = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(cold.key(1).await, Ok(None));
@@ -213,7 +216,12 @@ async fn what_a_key_may_do_is_not_taken_from_an_old_value() {
     let one = Edge::connected(fresh.database.clone(), &redis.address(), OFTEN).await;
     assert_eq!(one.key(1).await, Ok(Some(key_id(1))));
     let (name, old) = filled(&redis).await;
-    fresh.database.change_key(key_id(1), |_, expires| *expires = Some(after(1))).await.unwrap();
+    fresh
+        .database
+        .acting("tester")
+        .change_key(key_id(1), |_, expires| *expires = Some(after(1)), T0)
+        .await
+        .unwrap();
     let expires =
         async |edge: &Edge| edge.directory.find(&hash(1), T0).await.unwrap().unwrap().expires;
     // The old value is there for half a minute; who has seen the change does not believe it.
@@ -227,7 +235,7 @@ async fn what_a_key_may_do_is_not_taken_from_an_old_value() {
     let cold = Edge::connected(fresh.database.clone(), &redis.address(), NEVER).await;
     assert_eq!(expires(&cold).await, Some(after(1)));
 
-    fresh.database.revoke_key(key_id(1), T0).await.unwrap();
+    fresh.database.acting("tester").revoke_key(key_id(1), T0).await.unwrap();
     cache.announce_revocation(&hash(1)).await.unwrap();
     cache.drop_cached(&[hash(1)]).await.unwrap();
     let kept: String = redis.ask(&["GET", &name]).await.unwrap();
