@@ -12,6 +12,8 @@ export TOKENROUTE_STATE_DIR ?= $(CURDIR)/state
 # Seconds for each fuzz target of `make fuzz`, and bodies for `make differential`.
 FUZZ_SECONDS ?= 600
 BODIES ?= 1000000
+# More words for `make dist`, such as `--target x86_64-unknown-linux-musl`.
+DIST ?=
 # Test processes of the end-to-end tests.
 WORKERS ?= 2
 
@@ -88,6 +90,7 @@ e2e: ## The end-to-end tests: real binary, real clients, real Redis and PostgreS
 	@$(TOOLS)
 	echo "== end to end"
 	cargo build --quiet --package tokenroute-server --package tokenroute-provider --package tokenroute-driver --package tokenroute-cli
+	src/cli/dist.py --profile dev --out "$${CARGO_TARGET_DIR:-target}/dist" >/dev/null
 	python3 -m pytest --rootdir tests/e2e --config-file tests/e2e/pytest.ini --numprocesses $(WORKERS) tests/e2e
 
 .PHONY: soak
@@ -152,7 +155,13 @@ loadtest-money: ## What a paid call costs beside an unpaid one, on one node and 
 	cargo build --release --package tokenroute-server --package tokenroute-driver --package tokenroute-provider
 	loadtest/table.py --money
 
+.PHONY: dist
+dist: ## What is published of the command line, into dist/: a wheel for PyPI and packages for npm
+	@$(TOOLS)
+	tests/setup.sh
+	python3 src/cli/dist.py $(DIST)
+
 .PHONY: clean
 clean: ## Remove what was built and installed here; the state folder stays
 	cargo clean
-	rm -rf .venv tests/node_modules
+	rm -rf .venv tests/node_modules dist

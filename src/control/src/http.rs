@@ -10,6 +10,7 @@ mod health;
 mod input;
 mod internal;
 mod keys;
+mod llms;
 mod me;
 mod models;
 mod oauth;
@@ -35,6 +36,7 @@ fn routes() -> OpenApiRouter<Parts> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(health::routes())
         .merge(auth::routes())
+        .merge(llms::routes())
         .merge(me::routes())
         .merge(account::routes())
         .merge(keys::routes())

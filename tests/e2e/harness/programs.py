@@ -8,6 +8,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 _BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
 
+def built():
+    """Where cargo put what it built."""
+    return _BUILT
+
+
 def find(name):
     """A program of this repository: `$TOKENROUTED`, `$PROVIDER`, else the one that cargo built."""
     path = pathlib.Path(os.environ.get(name.upper(), _BUILT / name))

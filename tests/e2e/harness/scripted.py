@@ -11,7 +11,8 @@ class Answer:
 
     def __init__(self, status=200, body=None, content_type="application/json", fields=()):
         self.status, self.fields = status, dict(fields)
-        self.body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        body = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        self.body = body.encode() if isinstance(body, str) else body
         self.fields.setdefault("content-type", content_type)
 
 

@@ -130,9 +130,9 @@ fn step<T>(
 
 /// Why an answer that is no success is none.
 fn class(endpoint: Endpoint, status: u16, reason: &str) -> FailureClass {
-    let is_about_model = reason.contains("model");
+    let is_about_model = reason.starts_with("model_");
     match status {
-        403 | 404 if is_about_model => FailureClass::ModelId,
+        400 | 403 | 404 if is_about_model => FailureClass::ModelId,
         401 | 403 => FailureClass::Key,
         402 | 429 => FailureClass::Quota,
         408 | 504 => FailureClass::Timeout,

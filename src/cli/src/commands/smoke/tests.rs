@@ -118,6 +118,7 @@ fn each_failure_has_its_class_and_exit_code() {
         (vec![discovery(), json(200, &value!({"data": []}))], (1, "model_id")),
         (call(refused(404, "model_not_found")), (1, "model_id")),
         (call(refused(403, "model_not_allowed")), (1, "model_id")),
+        (call(refused(400, "model_not_priced")), (1, "model_id")),
         (call(refused(400, "http_status")), (1, "request_shape")),
         (call(refused(402, "balance")), (1, "quota")),
         (call(refused(429, "rate")), (1, "quota")),
