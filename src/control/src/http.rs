@@ -1,10 +1,18 @@
 //! The HTTP face: one router, whose OpenAPI document is generated from the handlers that are in it.
 
+mod account;
+mod admin_accounts;
+mod admin_log;
+mod answers;
 mod auth;
 pub(crate) mod error;
 mod health;
+mod input;
+mod internal;
+mod keys;
 mod llms;
 mod me;
+mod models;
 mod oauth;
 mod openapi;
 mod pages;
@@ -30,6 +38,12 @@ fn routes() -> OpenApiRouter<Parts> {
         .merge(auth::routes())
         .merge(llms::routes())
         .merge(me::routes())
+        .merge(account::routes())
+        .merge(keys::routes())
+        .merge(models::routes())
+        .merge(internal::routes())
+        .merge(admin_accounts::routes())
+        .merge(admin_log::routes())
 }
 
 /// What is served beside it while the embedded issuer is on.

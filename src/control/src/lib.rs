@@ -14,10 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokenroute_domain::catalog::Catalog;
-use tokenroute_domain::key::{KeyHash, Pepper};
+use tokenroute_domain::key::{ApiKey, KeyHash, Pepper};
+use tokenroute_domain::limit::Limits;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::Database;
 use tokenroute_store::vault::Vault;
+use tokenroute_store::{Database, RedisCache};
 
 pub use app::invitations::{first_setup_link, setup_link};
 pub use http::{openapi, serve};
@@ -34,6 +35,8 @@ pub trait Edges: fmt::Debug + Send + Sync {
     fn tell(&self, change: Change) -> Later<'_, ()>;
     /// The models and routes that are in use.
     fn catalog(&self) -> Arc<Catalog>;
+    /// What limits this key alone, by its own terms and the tiers that are in use.
+    fn limits(&self, key: &ApiKey) -> Limits;
 }
 
 /// What edges are told of a key.
@@ -50,6 +53,8 @@ pub enum Change {
 pub struct Parts {
     /// What outlives the process.
     pub database: Database,
+    /// Where several edges share it: what lends money to them.
+    pub redis: Option<RedisCache>,
     /// What keys are hashed under.
     pub pepper: Pepper,
     /// What stored secrets are encrypted under.

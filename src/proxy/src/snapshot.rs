@@ -282,6 +282,11 @@ impl Snapshot {
         Arc::clone(&self.catalog)
     }
 
+    /// Limits by the name of their tier.
+    pub const fn tiers(&self) -> &Tiers {
+        &self.tiers
+    }
+
     /// The provider at a catalog's index.
     pub(crate) fn provider(&self, index: ProviderIndex) -> Option<&Arc<Provider>> {
         self.providers.get(index.0)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokenroute_domain::id::{AccountId, UserId};
 use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Database, LocalUser, Redeemed, Role, User};
+use tokenroute_store::{Acting, LocalUser, Redeemed, Role, User};
 
 use super::Problem;
 use super::users::chance;
@@ -25,13 +25,13 @@ const LOGIN_MAX: usize = 64;
 
 /// A new link that makes one administrator, for whoever is at the server. It works once, for half an hour.
 pub async fn setup_link(
-    database: &Database,
+    by: Acting<'_>,
     public_url: &str,
     now: Timestamp,
     chance: fn() -> Option<[u8; 32]>,
 ) -> Result<String, Problem> {
     let expires = now.plus(SETUP_LIFE);
-    link((database, public_url), Role::Admin, (now, expires), chance).await
+    link((by, public_url), Role::Admin, (now, expires), chance).await
 }
 
 /// The first administrator's link, as long as there is no user at all.
@@ -40,29 +40,35 @@ pub async fn first_setup_link(parts: &Parts) -> Result<Option<String>, Problem> 
         return Ok(None);
     }
     let public_url = &parts.settings.public_url;
-    setup_link(&parts.database, public_url, (parts.now)(), parts.chance).await.map(Some)
+    setup_link(parts.database.acting("gateway"), public_url, (parts.now)(), parts.chance)
+        .await
+        .map(Some)
 }
 
 /// An invitation, and when it stops working.
-pub(crate) async fn invite(parts: &Parts, role: Role) -> Result<(String, Timestamp), Problem> {
+pub(crate) async fn invite(
+    parts: &Parts,
+    actor: &str,
+    role: Role,
+) -> Result<(String, Timestamp), Problem> {
     if parts.settings.oidc.is_some() {
         let message = "users are the issuer's: invite them there".to_owned();
         return Err(Problem::Conflict { reason: "issuer_is_external", message });
     }
     let now = (parts.now)();
     let expires = now.plus(INVITATION_LIFE);
-    let place = (&parts.database, parts.settings.public_url.as_str());
+    let place = (parts.database.acting(actor), parts.settings.public_url.as_str());
     Ok((link(place, role, (now, expires), parts.chance).await?, expires))
 }
 
 async fn link(
-    (database, public_url): (&Database, &str),
+    (by, public_url): (Acting<'_>, &str),
     role: Role,
     times: (Timestamp, Timestamp),
     chance: fn() -> Option<[u8; 32]>,
 ) -> Result<String, Problem> {
     let token = secret::draw("", chance)?;
-    database.create_link(&secret::hash(&token), role, times).await?;
+    by.create_link(&secret::hash(&token), role, times).await?;
     Ok(format!("{public_url}{SETUP_PATH}?token={token}"))
 }
 

@@ -30,6 +30,13 @@ pub(crate) struct Person {
     pub(crate) is_admin: bool,
 }
 
+impl Person {
+    /// How the audit log calls it.
+    pub(crate) fn actor(&self) -> String {
+        format!("user {}", self.user.id)
+    }
+}
+
 /// A person, or a program with an API key: what both may read is the account's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
@@ -53,6 +60,13 @@ pub(crate) struct Admin(pub(crate) Person);
 pub(crate) struct Partner {
     /// The secret's name.
     pub(crate) name: String,
+}
+
+impl Partner {
+    /// How the audit log calls it.
+    pub(crate) fn actor(&self) -> String {
+        format!("partner {}", self.name)
+    }
 }
 
 /// What a request presents.

@@ -1,16 +1,16 @@
 //! `tokenrouted credit`: moves money into accounts and out of them, each movement once.
 
-mod hot;
-
 use std::time::Duration;
 
+use tokenroute_control::app::credit::{Came, Till, Way};
 use tokenroute_domain::key::Funding;
 use tokenroute_domain::money::{ACCOUNT_MAX, NanoUsd};
-use tokenroute_domain::time::Timestamp;
-use tokenroute_store::{Account, Database, Moved, Movement, Pocket, SqlBank};
+use tokenroute_proxy::clock;
+use tokenroute_store::{Account, Database, Moved, Movement, SqlBank};
 
 use super::line::{CreditCommand, CreditFlags};
 use super::{End, Stores, Terminal, accounts, actor};
+use crate::state;
 
 /// Longest identifier of a movement, in characters.
 const ID_LEN_MAX: usize = 200;
@@ -41,7 +41,7 @@ impl Wish<'_> {
 pub(super) async fn manage(
     stores: &Stores,
     command: &CreditCommand,
-    (now, terminal): (Timestamp, &mut Terminal<'_>),
+    terminal: &mut Terminal<'_>,
 ) -> End {
     let (CreditCommand::Add(flags) | CreditCommand::Withdraw(flags)) = command;
     let account = match accounts::find(&stores.database, &flags.account, terminal).await {
@@ -54,50 +54,29 @@ pub(super) async fn manage(
         Err(error) => return terminal.unable(&error),
     };
     let wish = Wish { flags, account, id, actor: actor() };
-    let came = match command {
-        CreditCommand::Add(_) => {
-            // In front of a hot store, whoever leads brings it there within a second.
-            stores.database.grant(&wish.movement(), now).await.map(Came::Moved).map_err(Into::into)
-        }
-        CreditCommand::Withdraw(_) => withdraw(stores, &wish.movement(), now).await,
+    let way = match command {
+        CreditCommand::Add(_) => Way::In,
+        CreditCommand::Withdraw(_) => Way::Out,
     };
+    let till = Till {
+        database: &stores.database,
+        redis: stores.redis.as_ref(),
+        now: clock::now,
+        chance: state::chance_bytes,
+    };
+    let came = till.move_money(way, &wish.movement()).await;
     match came {
         Ok(came) => tell(&stores.database, command, (&wish, came), terminal).await,
         // What has no answer may have been done.
         Err(error) => terminal.unable(&format_args!(
-            "{error:#}: if it was done is not known; repeat it with --id {}, which counts once",
+            "{error}: if it was done is not known; repeat it with --id {}, which counts once",
             wish.id
         )),
     }
 }
 
-/// What became of a movement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    /// What the ledger says.
-    Moved(Moved),
-    /// The hot store has given it up, and the ledger does not have it yet.
-    Unposted,
-    /// So much is free in the hot store.
-    Short(NanoUsd),
-    /// The hot store cannot be asked; nothing is done.
-    Away,
-}
-
-async fn withdraw(
-    stores: &Stores,
-    movement: &Movement<'_>,
-    now: Timestamp,
-) -> anyhow::Result<Came> {
-    let Stores { database, redis, .. } = stores;
-    match redis.as_ref().filter(|_| database.is_shared()) {
-        Some(redis) => hot::withdraw((database, redis), movement, now).await,
-        None => Ok(Came::Moved(database.withdraw(movement, Pocket::Customer, now).await?)),
-    }
-}
-
 fn fresh_id() -> anyhow::Result<String> {
-    Ok(format!("{:032x}", crate::state::chance()?))
+    Ok(format!("{:032x}", state::chance()?))
 }
 
 /// Says what became of it.

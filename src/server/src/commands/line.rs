@@ -113,6 +113,20 @@ pub(crate) enum StoredCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show who has changed what, the latest first: accounts, keys, credit, settings.
+    Audit {
+        /// Check that no row was changed or taken out, and print the last row's hash: kept elsewhere, it
+        /// shows later that the rows up to it are the same.
+        #[arg(long, conflicts_with_all = ["limit", "json"])]
+        verify: bool,
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 20,
+            value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what was found to be wrong with the books, and close what is seen to.
     #[command(subcommand)]
     Findings(FindingsCommand),

@@ -1,6 +1,7 @@
 //! The operator's commands. Each writes to a [`Terminal`] and ends in an [`End`]; none serves calls.
 
 mod accounts;
+mod audit;
 mod check;
 mod credit;
 mod explain;
@@ -277,7 +278,7 @@ async fn manage(
         StoredCommand::Accounts(command) => {
             accounts::manage(stores, command, (now, terminal)).await
         }
-        StoredCommand::Credit(command) => credit::manage(stores, command, (now, terminal)).await,
+        StoredCommand::Credit(command) => credit::manage(stores, command, terminal).await,
         StoredCommand::Keys(command) => manage_keys(stores, command, (now, terminal)).await,
         StoredCommand::Records { follow, limit, json } => {
             let follow = follow.then_some(records::POLL);
@@ -295,6 +296,10 @@ async fn manage(
             usage::show(database, choice, (now, terminal)).await
         }
         StoredCommand::Reconcile { json } => reconcile::check(stores, *json, (now, terminal)).await,
+        StoredCommand::Audit { verify: true, .. } => audit::verify(database, terminal).await,
+        StoredCommand::Audit { verify: false, limit, json } => {
+            audit::show(database, (*limit, *json), terminal).await
+        }
         StoredCommand::Findings(command) => {
             findings::manage(database, command, (now, terminal)).await
         }

@@ -8,7 +8,7 @@ use tokenroute_domain::time::Timestamp;
 use tokenroute_store::Database;
 
 use super::terms::{is_name, name_rule};
-use super::{End, Terminal};
+use super::{End, Terminal, actor};
 use crate::config::ControlPlan;
 use crate::state::chance_bytes;
 
@@ -26,7 +26,7 @@ pub(super) async fn link(
     let Some(public_url) = plan.found_at() else {
         return terminal.refuse("control.public_url is needed where control.address has port 0");
     };
-    match setup_link(database, &public_url, now, chance_bytes).await {
+    match setup_link(database.acting(&actor()), &public_url, now, chance_bytes).await {
         Ok(link) => {
             terminal.tell("It makes one administrator. It works once, for 30 minutes:");
             terminal.say(link)

@@ -6,6 +6,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokenroute_control::{Change, Edges, Identity, Later, Parts, Settings};
 use tokenroute_domain::catalog::Catalog;
+use tokenroute_domain::key::ApiKey;
+use tokenroute_domain::limit::Limits;
 use tokenroute_proxy::clock;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_store::RedisCache;
@@ -44,6 +46,10 @@ impl Edges for Here {
     fn catalog(&self) -> Arc<Catalog> {
         self.snapshot.load().catalog()
     }
+
+    fn limits(&self, key: &ApiKey) -> Limits {
+        Limits::of_key(key, self.snapshot.load().tiers())
+    }
 }
 
 /// What the management plane is made of.
@@ -69,6 +75,7 @@ pub(super) fn parts(
     };
     Ok(Parts {
         database: stores.database.clone(),
+        redis: redis.clone(),
         pepper: state.pepper.clone(),
         vault: Arc::clone(&state.vault),
         identity: Identity::new(&settings),

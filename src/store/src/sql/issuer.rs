@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
+use super::audit::{Acting, Deed, Fact, note};
 use super::statement::{Row, sql};
 use super::users::{Role, User, insert};
 use crate::Error;
@@ -71,23 +72,6 @@ impl Database {
         }))
     }
 
-    /// Keeps a link that makes one user of that role.
-    pub async fn create_link(
-        &self,
-        token: &Digest,
-        role: Role,
-        (now, expires): (Timestamp, Timestamp),
-    ) -> Result<(), Error> {
-        sql("INSERT INTO issuer_links (token, role, created, expires) VALUES ($1, $2, $3, $4)")
-            .bind(token.as_slice())
-            .bind(role.as_str())
-            .bind(now)
-            .bind(expires)
-            .execute(self.writing())
-            .await?;
-        Ok(())
-    }
-
     /// The role of whom a link makes, while it can be used.
     pub async fn link(&self, token: &Digest, now: Timestamp) -> Result<Option<Role>, Error> {
         let row = sql("SELECT role FROM issuer_links
@@ -132,6 +116,12 @@ impl Database {
         if done == 0 || !insert(&mut transaction, &User { role, ..user.clone() }).await? {
             return Ok(Redeemed::LoginTaken);
         }
+        // Whoever has the link acts for itself: there was nobody before.
+        let actor = format!("user {}", user.id);
+        let facts = vec![("role", Fact::Word(role.as_str()))];
+        let (action, subject) = ("user.create", user.id.to_string());
+        let deed = Deed { actor: &actor, action, subject, facts };
+        note(&mut transaction, &deed, user.created).await?;
         transaction.commit().await?;
         Ok(Redeemed::Done)
     }
@@ -190,6 +180,28 @@ impl Database {
             delete.execute(self.writing()).await?;
         }
         Ok(())
+    }
+}
+
+impl Acting<'_> {
+    /// Keeps a link that makes one user of that role.
+    pub async fn create_link(
+        &self,
+        token: &Digest,
+        role: Role,
+        (now, expires): (Timestamp, Timestamp),
+    ) -> Result<(), Error> {
+        let mut transaction = self.database.begin().await?;
+        sql("INSERT INTO issuer_links (token, role, created, expires) VALUES ($1, $2, $3, $4)")
+            .bind(token.as_slice())
+            .bind(role.as_str())
+            .bind(now)
+            .bind(expires)
+            .execute(transaction.on())
+            .await?;
+        let facts = vec![("role", Fact::Word(role.as_str())), ("expires", Fact::Time(expires))];
+        note(&mut transaction, &self.deed("user.invite", "link", facts), now).await?;
+        transaction.commit().await
     }
 }
 

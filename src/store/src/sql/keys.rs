@@ -108,6 +108,19 @@ macro_rules! listing {
     };
 }
 
+/// What an edge has to know of a key.
+macro_rules! known {
+    ($rest:literal) => {
+        concat!(
+            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
+                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
+                    accounts.tokens_per_minute, accounts.concurrency
+             FROM api_keys JOIN accounts ON accounts.id = api_keys.account ",
+            $rest
+        )
+    };
+}
+
 /// A key that was created or revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyChange {
@@ -123,16 +136,19 @@ impl Database {
     /// The key with that hash, unless it is unknown or revoked. Expired keys are found:
     /// whether a key's time is over is the caller's to say.
     pub async fn find_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, Error> {
-        let row = sql(
-            "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
-                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
-                    accounts.tokens_per_minute, accounts.concurrency
-             FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-             WHERE api_keys.hash = $1 AND api_keys.revoked IS NULL",
-        )
-        .bind(hash.0.as_slice())
-        .fetch_optional(self.reading())
-        .await?;
+        let row = sql(known!("WHERE api_keys.hash = $1 AND api_keys.revoked IS NULL"))
+            .bind(hash.0.as_slice())
+            .fetch_optional(self.reading())
+            .await?;
+        row.map(|row| api_key(&row)).transpose()
+    }
+
+    /// The same by the key's identifier.
+    pub async fn find_key_by_id(&self, id: KeyId) -> Result<Option<ApiKey>, Error> {
+        let row = sql(known!("WHERE api_keys.id = $1 AND api_keys.revoked IS NULL"))
+            .bind(id)
+            .fetch_optional(self.reading())
+            .await?;
         row.map(|row| api_key(&row)).transpose()
     }
 
@@ -173,6 +189,15 @@ impl Database {
         let row =
             sql(listing!("WHERE api_keys.id = $1")).bind(id).fetch_optional(self.reading()).await?;
         row.as_ref().map(listing).transpose()
+    }
+
+    /// A key's hash, revoked or not.
+    pub async fn find_key_hash(&self, id: KeyId) -> Result<Option<KeyHash>, Error> {
+        let row = sql("SELECT hash FROM api_keys WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.reading())
+            .await?;
+        row.map(|row| key_hash(row.bytes("hash")?)).transpose()
     }
 
     /// What a key may do, without what is said of its account; `None` if there is no such key.

@@ -5,6 +5,7 @@ use tokenroute_domain::key::Funding;
 use tokenroute_domain::time::Timestamp;
 
 use super::Database;
+use super::audit::{Acting, Fact, note};
 use super::statement::{Row, Transaction, sql};
 use crate::Error;
 
@@ -89,24 +90,33 @@ impl Database {
             .await?;
         rows.iter().map(user).collect()
     }
+}
 
+impl Acting<'_> {
     /// Changes what a user may do, and returns it as it is then; `None` if there is none. What is not
     /// said stays.
     pub async fn change_user(
         &self,
         id: UserId,
-        role: Option<Role>,
-        is_active: Option<bool>,
+        (role, is_active): (Option<Role>, Option<bool>),
+        now: Timestamp,
     ) -> Result<Option<User>, Error> {
         let status = is_active.map(|active| if active { ACTIVE } else { DISABLED });
+        let mut transaction = self.database.begin().await?;
         let row = sql("UPDATE users SET role = COALESCE($2, role), status = COALESCE($3, status)
              WHERE id = $1 RETURNING *")
         .bind(id)
         .bind(role.map(Role::as_str))
         .bind(status)
-        .fetch_optional(self.writing())
+        .fetch_optional(transaction.on())
         .await?;
-        row.as_ref().map(user).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let role = role.map(|role| ("role", Fact::Word(role.as_str())));
+        let status = status.map(|status| ("status", Fact::Word(status)));
+        let facts = role.into_iter().chain(status).collect();
+        note(&mut transaction, &self.deed("user.change", id, facts), now).await?;
+        transaction.commit().await?;
+        user(&row).map(Some)
     }
 }
 

@@ -39,7 +39,11 @@ async fn redeem(database: &Database, token: u8, login: &str, chance: u128) -> Re
 async fn a_link_makes_one_user_of_its_role(fresh: &impl Fresh) {
     let database = fresh.database();
     for token in [1, 2] {
-        database.create_link(&[token; 32], Role::Admin, (T0, after(60))).await.unwrap();
+        database
+            .acting("tester")
+            .create_link(&[token; 32], Role::Admin, (T0, after(60)))
+            .await
+            .unwrap();
     }
     assert_eq!(database.link(&[1; 32], after(59)).await.unwrap(), Some(Role::Admin));
     assert_eq!(database.link(&[1; 32], after(60)).await.unwrap(), None);
@@ -51,16 +55,19 @@ async fn a_link_makes_one_user_of_its_role(fresh: &impl Fresh) {
     assert_eq!(database.local_user("Ann").await.unwrap(), None);
     let made = database.user_of("embedded", "subject of ann").await.unwrap().unwrap();
     assert_eq!(made, User { role: Role::Admin, ..user("ann", 1) });
+    let log = database.audit_log(None, 1).await.unwrap();
+    assert_eq!((log[0].action.as_str(), &*log[0].detail), ("user.create", r#"{"role":"admin"}"#));
+    assert_eq!(log[0].actor, format!("user {}", made.id));
     assert_eq!(redeem(database, 1, "bob", 2).await, Redeemed::NoLink, "it is used");
     assert_eq!(redeem(database, 2, "bob", 2).await, Redeemed::NoLink, "it was for the same");
 }
 
 async fn a_link_is_not_used_up_for_a_login_that_is_taken(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_link(&[1; 32], Role::Admin, (T0, after(60))).await.unwrap();
+    database.acting("tester").create_link(&[1; 32], Role::Admin, (T0, after(60))).await.unwrap();
     assert_eq!(redeem(database, 1, "ann", 1).await, Redeemed::Done);
-    database.create_link(&[2; 32], Role::User, (T0, after(60))).await.unwrap();
-    database.create_link(&[3; 32], Role::User, (T0, after(60))).await.unwrap();
+    database.acting("tester").create_link(&[2; 32], Role::User, (T0, after(60))).await.unwrap();
+    database.acting("tester").create_link(&[3; 32], Role::User, (T0, after(60))).await.unwrap();
     assert_eq!(redeem(database, 2, "ann", 2).await, Redeemed::LoginTaken);
     assert_eq!(redeem(database, 2, "bob", 2).await, Redeemed::Done);
     assert_eq!(redeem(database, 3, "carol", 3).await, Redeemed::Done, "invitations stay");
@@ -221,7 +228,7 @@ async fn tries_are_counted_by_what_and_when(fresh: &impl Fresh) {
 
 async fn what_is_over_is_forgotten_after_a_while(fresh: &impl Fresh) {
     let database = fresh.database();
-    database.create_link(&[1; 32], Role::User, (T0, after(60))).await.unwrap();
+    database.acting("tester").create_link(&[1; 32], Role::User, (T0, after(60))).await.unwrap();
     assert!(database.create_device(&device(1, "AAAA")).await.unwrap());
     first_refresh(database, 1, "one").await;
     database.add_issuer_key(&key("a", 1)).await.unwrap();

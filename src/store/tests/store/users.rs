@@ -52,11 +52,21 @@ async fn what_a_user_may_do_is_changed(fresh: &impl Fresh) {
     let one = user(1);
     assert!(database.create_user(&one).await.unwrap());
     assert!(database.create_user(&user(2)).await.unwrap());
-    let admin = database.change_user(one.id, Some(Role::Admin), None).await.unwrap().unwrap();
+    let by = database.acting("tester");
+    let admin = by.change_user(one.id, (Some(Role::Admin), None), T0).await.unwrap().unwrap();
     assert_eq!(admin, User { role: Role::Admin, ..one.clone() });
-    let disabled = database.change_user(one.id, None, Some(false)).await.unwrap().unwrap();
+    let disabled = by.change_user(one.id, (None, Some(false)), T0).await.unwrap().unwrap();
     assert_eq!(disabled, User { role: Role::Admin, is_active: false, ..one.clone() });
-    assert_eq!(database.change_user(user(9).id, None, Some(true)).await.unwrap(), None);
+    assert_eq!(by.change_user(user(9).id, (None, Some(true)), T0).await.unwrap(), None);
+    let log = database.audit_log(None, 9).await.unwrap();
+    let said: Vec<_> =
+        log.iter().map(|line| (line.action.as_str(), line.detail.as_str())).collect();
+    let one_id = one.id.to_string();
+    assert!(log.iter().all(|line| line.subject == one_id && line.actor == "tester"));
+    assert_eq!(
+        said,
+        [("user.change", r#"{"status":"disabled"}"#), ("user.change", r#"{"role":"admin"}"#)]
+    );
     assert_eq!(database.users(None, 9).await.unwrap(), [disabled, user(2)]);
     assert_eq!(database.users(Some(one.id), 9).await.unwrap(), [user(2)]);
     assert_eq!(database.users(None, 1).await.unwrap().len(), 1);

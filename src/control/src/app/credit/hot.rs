@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenroute_domain::id::NodeId;
-use tokenroute_domain::time::Timestamp;
-use tokenroute_proxy::clock;
 use tokenroute_store::{
-    BankOptions, Database, Error, Moved, Movement, RedisBank, RedisCache, Withdrawal, Withdrawn,
+    BankOptions, Error, Moved, Movement, RedisBank, RedisCache, Withdrawal, Withdrawn,
 };
 use tokio::sync::watch;
 
-use super::Came;
+use super::{Came, Till};
+use crate::app::Problem;
 
 /// How often it is looked whether Redis, and then the ledger, is so far.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,22 +21,23 @@ const POSTED_LOOKS_MAX: u32 = 100;
 
 /// Takes it out of the pool, and waits a moment for the ledger.
 pub(super) async fn withdraw(
-    (database, redis): (&Database, &RedisCache),
+    till: &Till<'_>,
+    redis: &RedisCache,
     movement: &Movement<'_>,
-    now: Timestamp,
-) -> anyhow::Result<Came> {
+) -> Result<Came, Problem> {
+    let database = till.database;
     if let Some(known) = database.known_withdrawal(movement).await? {
         return Ok(Came::Moved(known));
     }
-    let node = NodeId::new(now, crate::state::chance()?);
+    let node = NodeId::new((till.now)(), till.chance()?);
     let books = Arc::new(database.clone());
-    let bank = RedisBank::new(redis.clone(), books, node, clock::now, BankOptions::default());
+    let bank = RedisBank::new(redis.clone(), books, node, till.now, BankOptions::default());
     let (stop, stopped) = watch::channel(false);
     let watched = bank.clone();
     let watching = tokio::spawn(async move { watched.watch(stopped).await });
     let came = ask(&bank, movement).await;
     stop.send_replace(true);
-    watching.await?;
+    watching.await.map_err(|_defect| Problem::Internal)?;
     // It counted as an edge that lives, whose word a recovery would wait for.
     database.forget_node(node).await?;
     let came = came?;
