@@ -116,7 +116,20 @@ def test_a_partners_secret_is_drawn_with_its_line(start, gateway):
     assert len(secret) == 43
     again = gateway.command("internal-secret", "--name", "store front")
     assert again.stdout != drawn.stdout
-    start("second", control_more=section)
+    trusting = start("second", control_more=section)
+    path = "/api/v1/internal/accounts/acc_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+    def present(*headers):
+        answer = management.ask(trusting, path, headers=headers)
+        return answer.status, answer.reason
+
+    right = ("X-Internal-Secret", secret)
+    assert present(right) == (404, "not_found")
+    assert present(("X-Internal-Secret", secret[:-1])) == (401, "secret_unknown")
+    assert present(("X-Internal-Secret", secret.swapcase())) == (401, "secret_unknown")
+    assert present() == present(("Authorization", f"Bearer {trusting.key}")) == (401, "secret_missing")
+    assert present(right, ("Authorization", f"Bearer {trusting.key}")) == (401, "credentials_ambiguous")
+    assert present(right, right) == (401, "credentials_ambiguous")
 
 
 def test_pages_are_plain_and_nobody_elses(calm):
@@ -347,3 +360,47 @@ def test_what_is_over_is_forgotten(gateway):
         return sum(len(gateway.query(f"SELECT * FROM {table}")) for table in tables)
 
     issuer.until(lambda: left() == 0, "what is over is gone")
+
+
+def test_administrators_invite_and_say_who_may_do_what(gateway):
+    admin = issuer.login(gateway)["access_token"]
+    for role in ["user", "admin"]:
+        made = management.ask(
+            gateway, "/api/v1/admin/users/invitations", admin, "POST", {"role": role},
+        )
+        assert made.status == 201, made.body
+        issuer.set_up(gateway, f"new-{role}", path=issuer.setup_path(made.json()["url"]))
+        tokens = issuer.login(gateway, f"new-{role}")
+        assert me(gateway, tokens).json()["role"] == role
+    listed = management.ask(gateway, "/api/v1/admin/users", admin).json()["data"]
+    assert [(one["display_name"], one["role"]) for one in listed] == [
+        (LOGIN, "admin"), ("new-user", "user"), ("new-admin", "admin"),
+    ]
+    own, user = listed[0]["id"], listed[1]["id"]
+
+    def patch(who, token=admin, **wanted):
+        return management.ask(gateway, f"/api/v1/admin/users/{who}", token, "PATCH", wanted)
+
+    plain = issuer.login(gateway, "new-user")
+    for answer in [
+        patch(user, plain["access_token"], role="admin"),
+        management.ask(gateway, "/api/v1/admin/users", plain["access_token"]),
+        management.ask(gateway, "/api/v1/admin/users/invitations", plain["access_token"], "POST", {"role": "user"}),
+    ]:
+        assert (answer.status, answer.reason) == (403, "admin_only")
+    assert patch(user, role="admin").json()["role"] == "admin"
+    assert me(gateway, plain).json()["role"] == "admin"
+    assert patch(user, role="user", status="disabled").json()["status"] == "disabled"
+    assert me(gateway, plain).status == 403
+    found = issuer.discover(gateway)
+    assert issuer.refresh(found, plain["refresh_token"])[1]["error"] == "invalid_grant"
+    assert patch(user, status="active").status == 200
+    assert me(gateway, plain).json()["role"] == "user"
+    # Nobody is left without an administrator, and nothing that is not understood is done.
+    assert patch(own, role="user").reason == "own_rights"
+    assert patch("usr_01ARZ3NDEKTSV4RRFFQ69G5FAV", role="user").status == 404
+    for wanted in [{"role": "root"}, {"status": "gone"}, {"rôle": "user"}]:
+        assert patch(user, **wanted).status == 400
+    said = [(row["action"], row["detail"]) for row in gateway.query("SELECT action, detail FROM audit_log")]
+    assert ("user.change", '{"role":"user","status":"disabled"}') in said
+    assert [action for action, _ in said].count("user.create") == 3

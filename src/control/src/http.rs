@@ -3,6 +3,7 @@
 mod account;
 mod admin_accounts;
 mod admin_log;
+mod admin_users;
 mod answers;
 mod auth;
 pub(crate) mod error;
@@ -44,6 +45,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .merge(internal::routes())
         .merge(admin_accounts::routes())
         .merge(admin_log::routes())
+        .merge(admin_users::routes())
 }
 
 /// What is served beside it while the embedded issuer is on.

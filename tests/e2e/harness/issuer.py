@@ -183,12 +183,13 @@ class OidcProvider:
             if form is None:
                 return page
             action, fields = form
+            action = urllib.parse.urljoin(browser.url, action)
             if not approves and "confirm" in fields:
                 del fields["confirm"]
-                fields["abort"] = "yes"
+                return browser.open(action, fields | {"abort": "yes"})
             if "login" in fields:
                 fields |= {"login": login, "password": "any"}
-            page = browser.open(urllib.parse.urljoin(browser.url, action), fields)
+            page = browser.open(action, fields)
         raise AssertionError(f"no end after {PAGES_MAX} pages: {page}")
 
 

@@ -9,6 +9,7 @@ const key = { ...(await exportJWK(privateKey)), use: "sig", alg: "ES384" };
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
   jwks: { keys: [key] },
+  enabledJWA: { idTokenSigningAlgValues: ["ES384"] },
   cookies: { keys: ["for the tests alone"] },
   clients: [
     {

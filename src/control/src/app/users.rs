@@ -2,12 +2,17 @@
 
 use serde_json::Value;
 use tokenroute_api::me::Me;
+use tokenroute_api::users as api;
 use tokenroute_domain::id::{AccountId, UserId};
+use tokenroute_domain::time::utc;
 use tokenroute_store::{Role, User};
 
-use super::Problem;
+use super::page::Page;
+use super::text::invalid;
+use super::{Problem, invitations};
 use crate::Parts;
-use crate::identity::caller::Person;
+use crate::identity::caller::{Admin, Person};
+use crate::identity::issuer::NAME;
 use crate::identity::token::Claims;
 
 /// Longest name and address that are kept of a user, in characters.
@@ -94,6 +99,79 @@ pub(crate) async fn me(parts: &Parts, person: &Person) -> Result<Me, Problem> {
         status: if user.is_active { "active" } else { "disabled" }.to_owned(),
         role: if *is_admin { Role::Admin } else { Role::User }.as_str().to_owned(),
     })
+}
+
+/// People who have logged in, in the order in which they came.
+pub(crate) async fn list(parts: &Parts, page: Page<'_>) -> Result<api::Users, Problem> {
+    let limit = page.limit()?;
+    let after = page.after(UserId::parse)?;
+    let mut all = parts.database.users(after, limit.saturating_add(1)).await?;
+    let next_cursor = Page::next(&mut all, limit, |user| user.id.to_string());
+    Ok(api::Users { data: all.iter().map(shown).collect(), next_cursor })
+}
+
+/// Changes what a user may do. Nobody changes its own rights: the last administrator stays one.
+pub(crate) async fn change(
+    parts: &Parts,
+    admin: &Admin,
+    id: &str,
+    wanted: &api::UserChange,
+) -> Result<api::User, Problem> {
+    let Admin(person) = admin;
+    let role = wanted.role.as_deref().map(role).transpose()?;
+    let is_active = match wanted.status.as_deref() {
+        None => None,
+        Some("active") => Some(true),
+        Some("disabled") => Some(false),
+        Some(_) => {
+            let message = "status: write active or disabled";
+            return Err(invalid("status_invalid", "status", message));
+        }
+    };
+    let id = UserId::parse(id).ok_or(Problem::NotFound("user"))?;
+    if id == person.user.id {
+        return Err(Problem::Conflict {
+            reason: "own_rights",
+            message: "nobody changes its own rights: ask another administrator".to_owned(),
+        });
+    }
+    let by = person.actor();
+    let changed = parts.database.acting(&by);
+    let changed = changed.change_user(id, (role, is_active), (parts.now)()).await?;
+    let user = changed.ok_or(Problem::NotFound("user"))?;
+    if !user.is_active && user.issuer == NAME {
+        parts.database.revoke_refreshes_of(&user.subject).await?;
+    }
+    Ok(shown(&user))
+}
+
+/// Makes a link for one person.
+pub(crate) async fn invite(
+    parts: &Parts,
+    admin: &Admin,
+    wanted: &api::NewInvitation,
+) -> Result<api::Invitation, Problem> {
+    let role = role(&wanted.role)?;
+    let (url, expires) = invitations::invite(parts, &admin.0.actor(), role).await?;
+    Ok(api::Invitation { url, expires_at: utc::seconds(expires) })
+}
+
+fn role(word: &str) -> Result<Role, Problem> {
+    Role::parse(word).ok_or_else(|| invalid("role_invalid", "role", "role: write user or admin"))
+}
+
+fn shown(user: &User) -> api::User {
+    api::User {
+        id: user.id.to_string(),
+        issuer: user.issuer.clone(),
+        subject: user.subject.clone(),
+        account_id: user.account.to_string(),
+        display_name: user.display_name.clone(),
+        email: user.email.clone(),
+        role: user.role.as_str().to_owned(),
+        status: if user.is_active { "active" } else { "disabled" }.to_owned(),
+        created_at: utc::seconds(user.created),
+    }
 }
 
 #[cfg(test)]

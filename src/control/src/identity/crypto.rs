@@ -98,6 +98,7 @@ impl JwtVerifier for Verifying {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is as the library calls it")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     if !ALLOWED.contains(&(*algorithm, key.family())) {
         return Err(ErrorKind::InvalidAlgorithm.into());
@@ -121,6 +122,7 @@ impl JwtSigner for Signing {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is as the library calls it")]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     if *algorithm != Algorithm::ES256 {
         return Err(ErrorKind::InvalidAlgorithm.into());

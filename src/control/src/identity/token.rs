@@ -1,7 +1,8 @@
 //! Tokens (JWTs, RFC 7519 and 9068): what of one is believed, and why not. No I/O, no clock.
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors};
 use serde::Deserialize;
 use serde_json::Value;
 use tokenroute_domain::time::Timestamp;
@@ -192,13 +193,8 @@ pub(crate) fn verify(
     Ok(claims)
 }
 
-fn why(error: jsonwebtoken::errors::Error) -> Bad {
-    use jsonwebtoken::errors::ErrorKind::{InvalidAlgorithm, InvalidSignature};
-    match error.kind() {
-        InvalidSignature => Bad::Signature,
-        InvalidAlgorithm => Bad::Algorithm,
-        _ => Bad::Malformed,
-    }
+fn why(error: errors::Error) -> Bad {
+    if *error.kind() == ErrorKind::InvalidSignature { Bad::Signature } else { Bad::Malformed }
 }
 
 fn check(claims: &Claims, rules: &Rules, now: Timestamp) -> Result<(), Bad> {

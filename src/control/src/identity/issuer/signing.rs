@@ -93,7 +93,7 @@ async fn current(parts: &Parts, now: Timestamp) -> Result<(String, EncodingKey),
             Ok(secret) => return Ok((key.kid.clone(), decoded(&secret)?)),
             // Nothing is lost with it: another can be made.
             Err(error) => {
-                tracing::warn!(%error, "the issuer's key cannot be read; a new one is made")
+                tracing::warn!(%error, "the issuer's key cannot be read; a new one is made");
             }
         }
     }
