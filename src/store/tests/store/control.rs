@@ -109,7 +109,7 @@ async fn records_are_found_by_what_is_known_of_them(fresh: &impl Fresh) {
     assert_eq!(find(mine, None, 2).await, [5, 4]);
     assert_eq!(find(mine, Some(4), 9).await, [3, 2, 1]);
     assert_eq!(find(RecordFilter { key: Some(key_id(2)), ..mine }, None, 9).await, [2]);
-    assert_eq!(find(RecordFilter { key: Some(key_id(3)), ..mine }, None, 9).await, []);
+    assert_eq!(find(RecordFilter { key: Some(key_id(3)), ..mine }, None, 9).await, [0_i64; 0]);
     assert_eq!(find(RecordFilter { model: Some("n"), ..mine }, None, 9).await, [5]);
     assert_eq!(find(RecordFilter { status: Some((400, 499)), ..mine }, None, 9).await, [3]);
     let window = RecordFilter { from: Some(after(2)), to: Some(after(4)), ..mine };
