@@ -173,13 +173,11 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
-    let managing = sockets
-        .control
-        .as_ref()
-        .map(|socket| control::parts(&plan, socket, (&state, &stores), Arc::clone(&snapshot)));
+    let managing = sockets.control.as_ref();
+    let managing =
+        managing.map(|it| control::parts(&plan, it, (&state, &stores), snapshot.clone()));
     let managing = managing.transpose()?;
-    background.block_on(greet(&plan, &stores, &state))?;
-    background.block_on(invite(managing.as_ref()));
+    background.block_on(greet(&plan, (&stores, &state), managing.as_ref()))?;
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
     let services = (gateway, room.door.clone(), admin, managing);
@@ -212,14 +210,20 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says where it serves, and shows the first key to who has none.
-async fn greet(plan: &Plan, stores: &Stores, state: &State) -> anyhow::Result<()> {
+/// Says where it serves, and shows the first key to who has none, and a link to the first administrator.
+async fn greet(
+    plan: &Plan,
+    (stores, state): (&Stores, &State),
+    managing: Option<&tokenroute_control::Parts>,
+) -> anyhow::Result<()> {
     let key = welcome::first_key(&stores.database, state).await?;
     match welcome::print(plan, key.as_ref(), &mut std::io::stdout()) {
-        Err(error) if key.is_some() => Err(error).context("the first key cannot be shown"),
+        Err(error) if key.is_some() => return Err(error).context("the first key cannot be shown"),
         // Whoever read what the predecessor printed may have left since.
-        Err(_) | Ok(()) => Ok(()),
+        Err(_) | Ok(()) => {}
     }
+    invite(managing).await;
+    Ok(())
 }
 
 /// Shows a link to who is to be the first administrator, where there is none.
@@ -230,7 +234,7 @@ async fn invite(managing: Option<&tokenroute_control::Parts>) {
         Ok(Some(link)) => welcome::print_link(&link, &mut std::io::stdout()).unwrap_or_default(),
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!(%error, "no link to set up the first administrator can be made")
+            tracing::warn!(%error, "no link to set up the first administrator can be made");
         }
     }
 }
