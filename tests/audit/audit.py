@@ -9,6 +9,7 @@ again until it is right or `--wait` seconds are over.
 """
 
 import argparse
+import bisect
 import collections
 import dataclasses
 import json
@@ -145,7 +146,7 @@ class Books:
 def audit(served, books, prices, model_prefix="box/", now_us=None):
     """Every finding there is now."""
     now_us = time.time_ns() // 1_000 if now_us is None else now_us
-    records = books.rows("SELECT call, key_id, account, model, outcome, usage_source, cost_nano_usd AS cost, charge FROM records")
+    records = books.rows("SELECT call, sequence, key_id, account, model, outcome, usage_source, cost_nano_usd AS cost, charge FROM records")
     return [
         *check_calls(served, records, prices, model_prefix),
         *check_postings(records, books),
@@ -211,30 +212,41 @@ def bounds(all_of_it, record, prices):
 
 
 def check_postings(records, books):
-    """Each charge is in the ledger once, and with the excess it makes up the cost."""
+    """Each charge is what the records that it is over were charged, each record is under one charge alone, and with the
+    excess they make up the cost."""
     posted = collections.defaultdict(collections.Counter)
-    transactions = collections.Counter()
     for row in books.rows(
-            "SELECT t.idempotency_key, e.account, e.amount FROM ledger_transactions t "
+            "SELECT t.id, e.account, e.amount FROM ledger_transactions t "
             "JOIN ledger_entries e ON e.transaction_id = t.id WHERE t.kind = 'charge'"):
         whose = row["account"] if row["account"].startswith("house:") else "account"
-        posted[row["idempotency_key"]][whose] += int(row["amount"])
-    for row in books.rows("SELECT idempotency_key FROM ledger_transactions WHERE kind = 'charge'"):
-        transactions[row["idempotency_key"]] += 1
-    calls = {record["call"]: record for record in records}
+        posted[row["id"]][whose] += int(row["amount"])
+    under = collections.Counter()
     metered = prepaid_accounts(books)
-    for call, times in transactions.items():
-        if times > 1:
-            yield Finding("doubled", call, f"{times} transactions charge it")
-        if call not in calls:
-            yield Finding("unrecorded", call, f"the ledger charges {dict(posted[call])} and there is no record")
-    for call, record in calls.items():
-        took = -posted[call]["account"]
-        if took != record["charge"]:
-            yield Finding("unposted", call, f"its record charges {record['charge']}, the ledger {took}")
-        excess = -posted[call]["house:loss"]
-        if record["account"] in metered and took + excess != record["cost"]:
-            yield Finding("unposted", call, f"it cost {record['cost']}; charged {took}, the house's loss {excess}")
+    by_account = collections.defaultdict(list)
+    for record in sorted(records, key=lambda record: record["sequence"]):
+        by_account[record["account"]].append(record)
+    numbers = {account: [record["sequence"] for record in found] for account, found in by_account.items()}
+    for row in books.rows("SELECT id, subject, first_record, last_record FROM ledger_transactions WHERE kind = 'charge'"):
+        one, account = row["id"], row["subject"]
+        begin = bisect.bisect_left(numbers.get(account, []), row["first_record"])
+        end = bisect.bisect_right(numbers.get(account, []), row["last_record"])
+        over = by_account[account][begin:end]
+        under.update(record["call"] for record in over)
+        if not over:
+            yield Finding("unrecorded", one, f"the ledger charges {dict(posted[one])} and there is no record")
+            continue
+        took, excess = -posted[one]["account"], -posted[one]["house:loss"]
+        charge, cost = sum(record["charge"] for record in over), sum(record["cost"] for record in over)
+        if took != charge:
+            yield Finding("unposted", one, f"its records charge {charge}, the ledger {took}")
+        if account in metered and took + excess != cost:
+            yield Finding("unposted", one, f"its calls cost {cost}; charged {took}, the house's loss {excess}")
+    for record in records:
+        call = record["call"]
+        if under[call] > 1:
+            yield Finding("doubled", call, f"{under[call]} transactions charge it")
+        if not under[call] and (record["charge"] or (record["account"] in metered and record["cost"])):
+            yield Finding("unposted", call, f"it cost {record['cost']}, its record charges {record['charge']}, the ledger nothing")
 
 
 def check_ledger(books):

@@ -20,10 +20,10 @@ GRANT = 1_000_000_000
 # What the auditor reads, without the checks that would keep defects out.
 SCHEMA = """
 CREATE TABLE accounts (id TEXT PRIMARY KEY, funding TEXT);
-CREATE TABLE records (call TEXT, key_id TEXT, account TEXT, model TEXT, outcome TEXT, usage_source TEXT,
+CREATE TABLE records (call TEXT, sequence BIGINT, key_id TEXT, account TEXT, model TEXT, outcome TEXT, usage_source TEXT,
                       cost_nano_usd BIGINT, charge BIGINT);
 CREATE TABLE ledger_accounts (id TEXT PRIMARY KEY, balance BIGINT);
-CREATE TABLE ledger_transactions (id TEXT PRIMARY KEY, kind TEXT, idempotency_key TEXT);
+CREATE TABLE ledger_transactions (id TEXT PRIMARY KEY, kind TEXT, subject TEXT, first_record BIGINT, last_record BIGINT);
 CREATE TABLE ledger_entries (transaction_id TEXT, seq BIGINT, account TEXT, amount BIGINT, balance_after BIGINT);
 CREATE TABLE pools (account TEXT PRIMARY KEY, free BIGINT);
 CREATE TABLE pool_loans (account TEXT, node TEXT, amount BIGINT, in_use BIGINT, deadline BIGINT);
@@ -47,9 +47,11 @@ class World:
     def run(self, statement, *values):
         self.connection.execute(statement, values)
 
-    def post(self, kind, key, *entries):
+    def post(self, kind, records, *entries):
+        """A transaction; a charge is over the records from one number to another."""
         count = self.connection.execute("SELECT count(*) FROM ledger_transactions").fetchone()[0]
-        self.run("INSERT INTO ledger_transactions VALUES (?, ?, ?)", f"txn_{count}", kind, key)
+        self.run("INSERT INTO ledger_transactions VALUES (?, ?, 'acc_a', ?, ?)", f"txn_{count}", kind,
+                 *(records or (None, None)))
         for sequence, (account, amount) in enumerate(entries):
             self.run("INSERT INTO ledger_entries VALUES (?, ?, ?, ?, 0)", f"txn_{count}", sequence, account, amount)
             self.run("INSERT INTO ledger_accounts VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET balance = balance + ?",
@@ -71,15 +73,16 @@ class World:
         """The call's record, and its transaction."""
         charge = cost if charge is None else charge
         call = f"call_{number}_{self.connection.total_changes}"
-        self.run("INSERT INTO records VALUES (?, ?, 'acc_a', ?, ?, ?, ?, ?)", call, f"key_{number}", f"box/echo+tag-{number}",
+        sequence = self.connection.execute("SELECT count(*) FROM records").fetchone()[0] + 1
+        self.run("INSERT INTO records VALUES (?, ?, ?, 'acc_a', ?, ?, ?, ?, ?)", call, sequence, f"key_{number}", f"box/echo+tag-{number}",
                  outcome, source, cost, charge)
         posted = charge if posted is None else posted
         excess = cost - charge if excess is None else excess
         if posted or excess:
-            self.post("charge", call, ("customer:acc_a", -posted), ("house:revenue", posted),
+            self.post("charge", (sequence, sequence), ("customer:acc_a", -posted), ("house:revenue", posted),
                       ("house:loss", -excess), ("house:revenue", excess))
         self.run("UPDATE pools SET free = free - ?", posted)
-        return call
+        return sequence
 
     def audit(self, *more):
         """The kinds of findings, and the program's exit code."""
@@ -140,9 +143,9 @@ def doubled(world):
 
 
 def doubled_in_the_ledger(world):
-    call = world.charge(1, 0)
+    sequence = world.charge(1, 0)
     for _ in range(2):
-        world.post("charge", call, ("customer:acc_a", 0), ("house:revenue", 0))
+        world.post("charge", (sequence, sequence), ("customer:acc_a", 0), ("house:revenue", 0))
 
 
 def invented(world):
@@ -196,11 +199,11 @@ def clamped_and_nobody_bears_it(world):
 
 
 def posted_and_not_recorded(world):
-    world.post("charge", "call_none", ("customer:acc_a", -5), ("house:revenue", 5))
+    world.post("charge", (900, 901), ("customer:acc_a", -5), ("house:revenue", 5))
 
 
 def a_transaction_out_of_balance(world):
-    world.post("grant", "odd", ("customer:acc_a", 5), ("house:cash", -4))
+    world.post("grant", None, ("customer:acc_a", 5), ("house:cash", -4))
 
 
 def a_balance_that_no_entry_makes(world):
@@ -210,7 +213,7 @@ def a_balance_that_no_entry_makes(world):
 
 def an_account_below_zero(world):
     world.run("INSERT INTO accounts VALUES ('acc_b', 'prepaid')")
-    world.post("withdrawal", "w", ("customer:acc_b", -5), ("house:cash", 5))
+    world.post("withdrawal", None, ("customer:acc_b", -5), ("house:cash", 5))
 
 
 def a_pool_with_too_much(world):

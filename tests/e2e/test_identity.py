@@ -245,6 +245,12 @@ def test_admins_are_named_in_the_configuration(start):
     gateway = start(control_more=f'admins = ["root"]\n{trusted.section()}')
     assert me(gateway, trusted.token("root")).json()["role"] == "admin"
     assert me(gateway, trusted.token("ann")).json()["role"] == "user"
+    # Users are the issuer's: nobody is invited here.
+    invited = management.ask(
+        gateway, "/api/v1/admin/users/invitations", trusted.token("root"), "POST", {"role": "user"},
+    )
+    assert (invited.status, invited.reason) == (409, "issuer_is_external")
+    assert gateway.command("setup-link").returncode == 1
     trusted.stop()
 
 

@@ -116,7 +116,20 @@ def test_a_partners_secret_is_drawn_with_its_line(start, gateway):
     assert len(secret) == 43
     again = gateway.command("internal-secret", "--name", "store front")
     assert again.stdout != drawn.stdout
-    start("second", control_more=section)
+    trusting = start("second", control_more=section)
+    path = "/api/v1/internal/accounts/acc_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+    def present(*headers):
+        answer = management.ask(trusting, path, headers=headers)
+        return answer.status, answer.reason
+
+    right = ("X-Internal-Secret", secret)
+    assert present(right) == (404, "not_found")
+    assert present(("X-Internal-Secret", secret[:-1])) == (401, "secret_unknown")
+    assert present(("X-Internal-Secret", secret.swapcase())) == (401, "secret_unknown")
+    assert present() == present(("Authorization", f"Bearer {trusting.key}")) == (401, "secret_missing")
+    assert present(right, ("Authorization", f"Bearer {trusting.key}")) == (401, "credentials_ambiguous")
+    assert present(right, right) == (401, "credentials_ambiguous")
 
 
 def test_pages_are_plain_and_nobody_elses(calm):

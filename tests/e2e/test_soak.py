@@ -54,7 +54,7 @@ WELL_SECONDS, LATELY_SECONDS, REST_SECONDS = 30, 3, 60
 # Of all calls, how many were answered all the same: faults are close together here.
 ANSWERED_SHARE = 0.4
 # What may stay open that was not at the beginning: connections to stores of a pool that opens them as they are used.
-DESCRIPTORS_MORE, THREADS_MORE, MEMORY_FACTOR = 30, 6, 2.0
+DESCRIPTORS_MORE, THREADS_MORE, TASKS_MORE, MEMORY_FACTOR = 30, 6, 60, 2.0
 
 
 class Mixed(Steady):
@@ -156,7 +156,7 @@ def rests(node, before):
     """What a node takes, if it is no more than at the beginning."""
     now = node.taken()
     small = (now.descriptors <= before.descriptors + DESCRIPTORS_MORE and now.threads <= before.threads + THREADS_MORE
-             and now.megabytes <= before.megabytes * MEMORY_FACTOR)
+             and now.tasks <= before.tasks + TASKS_MORE and now.megabytes <= before.megabytes * MEMORY_FACTOR)
     return now if small else None
 
 

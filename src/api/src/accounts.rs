@@ -44,6 +44,7 @@ pub struct Accounts {
 #[serde(deny_unknown_fields)]
 pub struct NewAccount {
     /// What it is called; no two are called the same.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
 }
 
@@ -93,9 +94,14 @@ mod said {
 #[serde(deny_unknown_fields)]
 pub struct NewCredit {
     /// How much, in USD, as a decimal.
+    #[cfg_attr(
+        feature = "schema",
+        schema(pattern = r"^[0-9]{1,7}(\.[0-9]{1,9})?$", example = "1.50")
+    )]
     pub amount_usd: String,
     /// Why, for whoever reads the ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_length = 1000))]
     pub note: Option<String>,
 }
 

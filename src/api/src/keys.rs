@@ -8,18 +8,26 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// What its owner calls it.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
     /// The most that it may ever spend, in USD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(pattern = r"^[0-9]{1,7}(\.[0-9]{1,9})?$", example = "1.50")
+    )]
     pub ceiling_usd: Option<String>,
     /// When it stops working (RFC 3339); without it, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(format = DateTime))]
     pub expires_at: Option<String>,
     /// The models that it may call, `*` at the end for all that begin so; without it, all of the account's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_items = 100))]
     pub models: Option<Vec<String>>,
     /// The providers that may answer it; without it, all of the account's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_items = 100))]
     pub providers: Option<Vec<String>>,
     /// Its own limits; what they leave open its tier says.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
@@ -33,15 +41,19 @@ pub struct NewKey {
 pub struct Limits {
     /// Requests a second, as a burst.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000_000))]
     pub requests_per_second: Option<u32>,
     /// Requests a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000_000))]
     pub requests_per_minute: Option<u32>,
     /// Tokens of input and output a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000_000_000_000_u64))]
     pub tokens_per_minute: Option<u64>,
     /// Calls at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 1_000_000))]
     pub concurrency: Option<u32>,
 }
 
@@ -108,6 +120,7 @@ pub struct Keys {
 pub struct Rotation {
     /// How long the old key goes on working, in seconds.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(maximum = 604_800))]
     pub grace_seconds: u32,
 }
 

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct NewTopup {
     /// How much, in USD, as a decimal.
+    #[cfg_attr(
+        feature = "schema",
+        schema(pattern = r"^[0-9]{1,7}(\.[0-9]{1,9})?$", example = "1.50")
+    )]
     pub amount_usd: String,
 }
 

@@ -21,6 +21,19 @@ macro_rules! id {
                 Self(Ulid::from_parts(now.millis(), chance))
             }
 
+            /// Adds what `Display` writes to `out`, at a fraction of its cost.
+            pub fn push_to(&self, out: &mut Vec<u8>) {
+                let mut buffer = [0; ulid::ULID_LEN];
+                out.extend_from_slice($prefix.as_bytes());
+                out.extend_from_slice(self.0.array_to_str(&mut buffer).as_bytes());
+            }
+
+            /// What `Display` writes, at a fraction of its cost.
+            pub fn text(&self) -> String {
+                let mut buffer = [0; ulid::ULID_LEN];
+                [$prefix, self.0.array_to_str(&mut buffer)].concat()
+            }
+
             /// Reads what `Display` wrote; anything else is `None`.
             pub fn parse(text: &str) -> Option<Self> {
                 Ulid::from_string(text.strip_prefix($prefix)?).ok().map(Self)
@@ -76,6 +89,9 @@ mod tests {
     fn reads_what_it_wrote_and_nothing_else() {
         let id = KeyId::new(Timestamp(1_800_000_000_000_000), 42);
         assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+        let mut pushed = Vec::new();
+        id.push_to(&mut pushed);
+        assert_eq!((id.text(), pushed), (id.to_string(), id.to_string().into_bytes()));
         assert_eq!(CallId::parse(&id.to_string()), None);
         assert_eq!(KeyId::parse("key_"), None);
     }

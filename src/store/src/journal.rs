@@ -24,7 +24,7 @@ mod lock;
 mod log;
 pub(crate) mod orphan;
 pub(crate) mod replay;
-mod words;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +47,8 @@ use lock::Lock;
 const BATCH_BYTES: usize = 64 << 10;
 /// Most of an intent's bytes, so that its buffer seldom grows.
 const INTENT_BYTES: usize = 512;
+/// Most of what another entry has, likewise.
+const ENTRY_BYTES: usize = 768;
 
 /// The journal cannot be written: the disk is full, or broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +194,7 @@ impl Core {
         if !self.is_writable() {
             return Err(Unwritable);
         }
-        let mut batch = Batch::with_capacity(INTENT_BYTES);
+        let mut batch = Batch::with_capacity(INTENT_BYTES, 1);
         batch
             .add(intent.call, Kind::Intent, |out| entry::intent(intent, out))
             .map_err(|_| Unwritable)?;
@@ -227,7 +229,8 @@ impl Core {
         add: impl Fn(&mut Batch, &T) -> Result<(), entry::Unwritten>,
     ) -> Result<(), Unwritable> {
         let mut result = Ok(());
-        let mut batch = Batch::default();
+        let expected = all.len().saturating_mul(ENTRY_BYTES).min(BATCH_BYTES + ENTRY_BYTES);
+        let mut batch = Batch::with_capacity(expected, all.len());
         for one in all {
             if add(&mut batch, one).is_err() {
                 tracing::error!("what a call has come to is too long for the journal");

@@ -12,6 +12,7 @@ mod error;
 mod journal;
 mod limit_store;
 mod posting;
+mod record_text;
 mod redis_cache;
 mod sql;
 mod target_hints;

@@ -1,89 +1,172 @@
-"""A gateway's management API and its issuer, scripted: the contract's shapes, exactly."""
+"""The OpenAPI document as a test reads it: every operation, who may ask it by its own words, a request that it would
+take, and whether an answer is one that it declares, with no field that it does not."""
 
-from harness.scripted import Answer
+import copy
+import itertools
+import json
+import re
+import urllib.parse
 
-KEY = "sk-tr-0123456789abcdefghijABCDEFGHIJ0123456789abcdefABC"
-KEY_ID = "key_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+import jsonschema_rs
 
-BALANCE = {"balance_usd": "5.00", "currency": "USD"}
-ME = {
-    "id": "user_01ARZ3NDEKTSV4RRFFQ69G5FAV", "display_name": "Ada", "email": "ada@example.com",
-    "logto_sub": "ada-sub", "balance_usd": "5.00", "status": "active", "role": "user",
-}
-LISTED = {
-    "id": KEY_ID, "name": "ci", "key_prefix": "sk-tr-0123", "status": "active", "balance_usd": "5.00",
-    "ceiling_usd": None, "created_at": "2026-11-21T20:00:00Z", "expires_at": None, "models": None,
-    "providers": None, "limits": {},
-}
-CREATED = LISTED | {"raw": KEY}
-USAGE = {
-    "range_days": 7, "total_requests": 3, "total_tokens_in": 120, "total_tokens_out": 45,
-    "total_cost_usd": "0.18",
-}
-MODELS = [
-    {
-        "id": "openai/gpt-4o-mini", "context_tokens": 128_000, "output_tokens_max": 16_384,
-        "pricing": {"input": "0.15", "input_cache_read": "0.075", "output": "0.60"},
-    },
-    {"id": "acme/free", "context_tokens": None, "output_tokens_max": None, "pricing": None},
-]
-TOPUP = {
-    "checkout_url": "https://pay.example.com/c/cs_1", "session_id": "cs_1", "amount_usd": "5",
-    "expires_at": 4_102_444_800,
-}
-CHAT = {
-    "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o-mini",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "OK"}, "finish_reason": "stop"}],
-}
-STREAM = 'data: {"id":"1","choices":[{"index":0,"delta":{"content":"OK"}}]}\n\ndata: [DONE]\n\n'
+METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
+# How deep a sample goes into what refers to itself.
+DEPTH_MAX = 6
+COUNTER = itertools.count(1)
 
 
-def tokens(name="first", expires_in=3600):
-    return {
-        "access_token": f"access-{name}", "refresh_token": f"refresh-{name}", "token_type": "Bearer",
-        "expires_in": expires_in, "scope": "openid offline_access",
-    }
+class Operation:
+    """A method of a path."""
+
+    def __init__(self, document, path, method):
+        self.document, self.path, self.method = document, path, method.upper()
+        self.said = document.said["paths"][path][method]
+
+    def __repr__(self):
+        return f"{self.method} {self.path}"
+
+    @property
+    def schemes(self):
+        """Names of credentials, one of which is enough; `None` among them: none is needed. Nothing at all: none is
+        looked at."""
+        return {next(iter(one), None) for one in self.said.get("security", [])}
+
+    @property
+    def parameters(self):
+        return self.said.get("parameters", [])
+
+    def named(self, place):
+        return [one["name"] for one in self.parameters if one["in"] == place]
+
+    @property
+    def body_schema(self):
+        content = self.said.get("requestBody", {}).get("content", {})
+        return content.get("application/json", {}).get("schema")
+
+    def body(self):
+        """A body that it would take, if it takes one."""
+        return None if self.body_schema is None else self.document.sample(self.body_schema)
+
+    def url(self, names=None):
+        """Its path, with these values for its parameters; what is not named is filled with a word."""
+        names = names or {}
+        fill = lambda found: urllib.parse.quote(names.get(found[1], "unknown"), safe="")
+        return re.sub(r"\{(\w+)\}", fill, self.path)
+
+    def headers(self):
+        """Those that it demands, fresh each time."""
+        needed = [one for one in self.parameters if one["in"] == "header" and one.get("required")]
+        return [(one["name"], f"value-{next(COUNTER)}") for one in needed]
+
+    def check(self, answer):
+        """The answer is declared, and has the declared fields and no others."""
+        declared = self.said["responses"]
+        assert str(answer.status) in declared, f"{self}: {answer.status} is not declared: {answer.body[:300]}"
+        content = declared[str(answer.status)].get("content")
+        if not content:
+            assert answer.body == "", f"{self}: {answer.status} has no body by its word: {answer.body[:300]}"
+            return
+        kind = answer.headers["content-type"].split(";")[0]
+        assert kind in content, f"{self}: {kind} is not declared for {answer.status}"
+        if kind == "application/json" and "schema" in content[kind]:
+            problems = list(self.document.validator(content[kind]["schema"]).iter_errors(answer.json()))
+            assert not problems, f"{self}: {answer.status}: {[str(one) for one in problems][:3]}: {answer.body[:300]}"
 
 
-def discovery(url):
-    return {
-        "issuer": url, "client_id": "tokenroute-cli", "device_authorization_endpoint": f"{url}/device",
-        "token_endpoint": f"{url}/token", "scopes": "openid offline_access", "resource": "https://api.example.com",
-        "inference_base_url": f"{url}/v1",
-    }
+class Document:
+    """The whole of it."""
+
+    def __init__(self, text):
+        self.said = json.loads(text)
+        self.strict = {}
+        for name, schema in self.said.get("components", {}).get("schemas", {}).items():
+            self.strict[name] = strict(schema)
+            # As a part of a whole, which may name more.
+            self.strict[f"{name}.part"] = strict(schema, is_part=True)
+
+    def operations(self):
+        return [
+            Operation(self, path, method)
+            for path, methods in self.said["paths"].items() for method in methods if method in METHODS
+        ]
+
+    def validator(self, schema):
+        return jsonschema_rs.validator_for(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema", **strict(schema), "components": {"schemas": self.strict}},
+        )
+
+    def resolve(self, schema):
+        while "$ref" in schema:
+            schema = self.said["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+        return schema
+
+    def sample(self, schema, name="", depth=0):
+        """A value of a schema with what it demands and nothing else."""
+        schema = self.resolve(schema)
+        if depth > DEPTH_MAX:
+            return None
+        if "example" in schema:
+            return schema["example"]
+        for several in ("oneOf", "anyOf"):
+            if several in schema:
+                return self.sample(schema[several][-1], name, depth + 1)
+        if "allOf" in schema:
+            parts = [self.sample(one, name, depth + 1) for one in schema["allOf"]]
+            return {key: value for part in parts for key, value in part.items()}
+        if "enum" in schema:
+            return schema["enum"][0]
+        kinds = schema.get("type", "object")
+        kind = kinds if isinstance(kinds, str) else kinds[0]
+        match kind:
+            case "object":
+                properties = schema.get("properties", {})
+                return {
+                    one: self.sample(properties[one], one, depth + 1) for one in schema.get("required", [])
+                    if one in properties
+                }
+            case "array":
+                return []
+            case "integer" | "number":
+                return schema.get("minimum", 1)
+            case "boolean":
+                return True
+            case "null":
+                return None
+        return "1.00" if name.endswith("_usd") else f"sample-{next(COUNTER)}"
 
 
-def device(url, expires_in=60, interval=1):
-    return {
-        "device_code": "device-code", "user_code": "WDJB-MJHT", "verification_uri": f"{url}/activate",
-        "verification_uri_complete": f"{url}/activate?user_code=WDJB-MJHT",
-        "expires_in": expires_in, "interval": interval,
-    }
+def strict(schema, is_part=False):
+    """The same with nothing allowed that it does not name, at any depth. A part of a whole may leave that to the
+    whole."""
+    schema = copy.deepcopy(schema)
+
+    def close(part, is_part):
+        for one in part.get("properties", {}).values():
+            close(one, False)
+        for name in ("items", "additionalProperties"):
+            if isinstance(part.get(name), dict):
+                close(part[name], False)
+        for name in ("oneOf", "anyOf"):
+            for one in part.get(name, []):
+                close(one, is_part)
+        for one in part.get("allOf", []):
+            if "$ref" in one:
+                one["$ref"] += ".part"
+            close(one, True)
+        names = "allOf" in part or "properties" in part
+        if names and not is_part and "additionalProperties" not in part:
+            part["unevaluatedProperties"] = False
+
+    close(schema, is_part)
+    return schema
 
 
-def chat(seen):
-    """One answer, or one stream."""
-    if seen.json().get("stream"):
-        return Answer(200, STREAM, content_type="text/event-stream; charset=utf-8")
-    return Answer(200, CHAT)
-
-
-def answers(url):
-    """All that a gateway answers when all is well."""
-    return {
-        "GET /api/v1/auth/discovery": Answer(200, discovery(url)),
-        "POST /device": Answer(200, device(url)),
-        "POST /token": Answer(200, tokens()),
-        "GET /api/v1/me": Answer(200, ME),
-        "GET /api/v1/balance": Answer(200, BALANCE),
-        "GET /api/v1/usage?days=7": Answer(200, USAGE),
-        "GET /api/v1/usage?days=30": Answer(200, USAGE | {"range_days": 30}),
-        "GET /api/v1/models": Answer(200, {"data": MODELS}),
-        "POST /api/v1/topup": Answer(200, TOPUP),
-        "GET /api/v1/me/keys": Answer(200, {"data": [LISTED], "next_cursor": None}),
-        "POST /api/v1/me/keys": Answer(201, CREATED),
-        f"DELETE /api/v1/me/keys/{KEY_ID}": Answer(200, LISTED | {"status": "revoked"}),
-        f"POST /api/v1/me/keys/{KEY_ID}/rotate": Answer(201, CREATED),
-        "GET /v1/models": Answer(200, {"object": "list", "data": [{"id": one["id"]} for one in MODELS]}),
-        "POST /v1/chat/completions": chat,
-    }
+def nested_bodies(document, schema, body):
+    """The body with one field more that nobody knows: at its top, and in each object that it can hold."""
+    schema = document.resolve(schema)
+    yield {**body, "surprise": 1}
+    for name, inner in schema.get("properties", {}).items():
+        candidates = [inner, *inner.get("oneOf", []), *inner.get("anyOf", [])]
+        for candidate in map(document.resolve, candidates):
+            if "properties" in candidate:
+                yield {**body, name: {**document.sample(candidate), "surprise": 1}}

@@ -20,6 +20,7 @@ class Taken:
 
     descriptors: int
     threads: int
+    tasks: int
     megabytes: float
 
 
@@ -65,4 +66,5 @@ class Lasting(Edge):
         process = pathlib.Path(f"/proc/{self.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         return Taken(
-            len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())), int(status["VmRSS"].split()[0]) / 1024)
+            len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())),
+            0 if self.role == "control" else int(self.metric("tokenroute_tasks")), int(status["VmRSS"].split()[0]) / 1024)

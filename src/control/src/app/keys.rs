@@ -160,7 +160,7 @@ async fn left_of(parts: &Parts, key: &KeyListing, owner: &Account) -> Result<Nan
     Ok(match (owner.funding, rest) {
         // What is only recorded is bounded by ceilings alone.
         (Funding::Unmetered, Some(rest)) => rest,
-        (Funding::Unmetered, None) | (Funding::Prepaid, None) => owner.balance,
+        (Funding::Unmetered | Funding::Prepaid, None) => owner.balance,
         (Funding::Prepaid, Some(rest)) => rest.min(owner.balance),
     })
 }

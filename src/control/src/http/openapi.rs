@@ -15,9 +15,20 @@ use crate::Parts;
         title = "tokenroute management API",
         description = "Accounts, keys, credit, usage and settings of a tokenroute gateway."
     ),
+    paths(document),
     modifiers(&Credentials)
 )]
 struct Base;
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "operations",
+    responses((status = 200, body = serde_json::Value))
+)]
+#[expect(dead_code, reason = "the document tells of itself; what serves it is below")]
+const fn document() {}
 
 /// What a request may present. An endpoint names those that it takes, one of which is enough.
 struct Credentials;

@@ -22,7 +22,9 @@ pub(super) async fn show(
 pub(super) async fn verify(database: &Database, terminal: &mut Terminal<'_>) -> End {
     match database.verify_audit_log().await {
         Ok(Chain::Sound { rows, head }) => {
-            let head: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+            let (high, low) = head.split_at(head.len() / 2);
+            let word = |half: &[u8]| half.try_into().map_or(0, u128::from_be_bytes);
+            let head = format!("{:032x}{:032x}", word(high), word(low));
             terminal.say(format_args!(
                 "the audit log is whole: {rows} rows, the last one's hash is {head}"
             ))

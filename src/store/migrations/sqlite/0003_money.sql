@@ -24,8 +24,12 @@ CREATE TABLE ledger_transactions (
     subject         TEXT   NOT NULL,
     actor           TEXT   NOT NULL,
     note            TEXT   NOT NULL,
-    created         BIGINT NOT NULL
+    created         BIGINT NOT NULL,
+    -- Of a charge: the records that it is the sum of, those of the subject's calls from one number to another.
+    first_record    BIGINT,
+    last_record     BIGINT
 ) WITHOUT ROWID;
+CREATE INDEX ledger_charges ON ledger_transactions (subject, last_record) WHERE last_record IS NOT NULL;
 
 CREATE TABLE ledger_entries (
     transaction_id TEXT   NOT NULL,

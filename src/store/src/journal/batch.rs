@@ -32,9 +32,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// An empty one with room for so many bytes.
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), parts: Vec::with_capacity(1) }
+    /// An empty one with room for so many bytes and frames.
+    pub(super) fn with_capacity(bytes: usize, frames: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), parts: Vec::with_capacity(frames) }
     }
 
     /// Adds the frame that `write` writes, if it does.

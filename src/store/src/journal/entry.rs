@@ -2,21 +2,19 @@
 //! an older one did not write have a default: a successor reads what its predecessor left.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::Deserialize;
 use tokenroute_domain::id::{AccountId, CallId, KeyId};
 use tokenroute_domain::journal::{Due, Ended, Intent, Mark};
 use tokenroute_domain::money::NanoUsd;
-use tokenroute_domain::pool::{Period, PurseId};
-use tokenroute_domain::record::{Attempt, Endpoint, Outcome, Record};
-use tokenroute_domain::routing::Why;
 use tokenroute_domain::time::Timestamp;
-use tokenroute_domain::usage::{Usage, UsageSource};
 
 use super::frame::{self, Frame};
-use super::words;
+use super::write;
+use crate::record_text::read::{
+    Id, StoredPurse, StoredRecord, StoredUsage, endpoint, read_purses, read_usage,
+};
 
 /// Calls that one frame forgets; more go into further ones.
 const FORGOTTEN_MAX: usize = 4_096;
@@ -69,143 +67,34 @@ pub(super) type Unwritten = frame::TooLong;
 
 /// Adds a call's intent.
 pub(super) fn intent(intent: &Intent, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(INTENT, &StoredIntent::from(intent), out)
+    frame::write(INTENT, out, |out| write::intent(intent, out))
 }
 
 /// Adds how far a call has come.
 pub(super) fn mark(mark: &Mark, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(MARK, &StoredMark::from(mark), out)
+    frame::write(MARK, out, |out| write::mark(mark, out))
 }
 
 /// Adds a call that is over.
 pub(super) fn ended(ended: &Ended, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    add(ENDED, &StoredEnded::from(ended), out)
+    frame::write(ENDED, out, |out| write::ended(ended, out))
 }
 
 /// Adds calls that are settled for good.
 pub(super) fn forgotten(calls: &[CallId], out: &mut Vec<u8>) -> Result<(), Unwritten> {
     for some in calls.chunks(FORGOTTEN_MAX) {
-        let ids: Vec<Id<CallId>> = some.iter().map(|call| Id(*call)).collect();
-        add(FORGOTTEN, &ids, out)?;
+        frame::write(FORGOTTEN, out, |out| write::calls(some, out))?;
     }
     Ok(())
 }
 
 /// Adds so many bytes of nothing.
 pub(super) fn pad(bytes: usize, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    frame::write(PAD, &vec![0; bytes], out)
-}
-
-fn add(kind: u8, what: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Unwritten> {
-    let body = serde_json::to_vec(what).map_err(|_error| frame::TooLong)?;
-    frame::write(kind, &body, out)
-}
-
-/// An identifier as text.
-#[derive(Clone, Copy, Debug)]
-struct Id<T>(T);
-
-impl<T: fmt::Display> Serialize for Id<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0)
-    }
-}
-
-macro_rules! read_id {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for Id<$name> {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(from)?;
-                $name::parse(&text).map(Self).ok_or_else(|| de::Error::custom("no identifier"))
-            }
-        }
-    )*};
-}
-
-read_id!(CallId, KeyId, AccountId);
-
-/// Counts in the order of the members of [`Usage`].
-type StoredUsage = [u64; 10];
-
-const fn store_usage(usage: &Usage) -> StoredUsage {
-    let Usage {
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    } = *usage;
-    [
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    ]
-}
-
-const fn read_usage(stored: StoredUsage) -> Usage {
-    let [
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    ] = stored;
-    Usage {
-        input,
-        input_cache_read,
-        input_cache_write,
-        input_cache_write_long,
-        input_audio,
-        input_image,
-        output,
-        output_reasoning,
-        output_audio,
-        output_image,
-    }
-}
-
-/// A purse: key, period, number.
-#[derive(Serialize, Deserialize)]
-struct StoredPurse<'a>(Id<KeyId>, #[serde(borrow)] Cow<'a, str>, u32);
-
-fn store_purses(purses: &[PurseId]) -> Vec<StoredPurse<'static>> {
-    let store = |purse: &PurseId| {
-        StoredPurse(Id(purse.key), Cow::Borrowed(purse.period.as_str()), purse.number)
-    };
-    purses.iter().map(store).collect()
-}
-
-/// Leaves out those of a newer program's periods: the money is due all the same.
-fn read_purses(stored: Vec<StoredPurse<'_>>) -> Vec<PurseId> {
-    let read = |StoredPurse(key, period, number): StoredPurse<'_>| {
-        Some(PurseId { key: key.0, period: Period::parse(&period)?, number })
-    };
-    stored.into_iter().filter_map(read).collect()
-}
-
-fn endpoint(word: &str) -> Endpoint {
-    Endpoint::ALL.into_iter().find(|one| one.as_str() == word).unwrap_or(Endpoint::Unknown)
+    frame::write(PAD, out, |out| out.resize(out.len().saturating_add(bytes), 0))
 }
 
 /// See [`Intent`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredIntent<'a> {
     call: Id<CallId>,
     started: u64,
@@ -217,24 +106,8 @@ struct StoredIntent<'a> {
     #[serde(borrow)]
     model: Cow<'a, str>,
     hold: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    #[serde(default, borrow)]
     purses: Vec<StoredPurse<'a>>,
-}
-
-impl<'a> From<&'a Intent> for StoredIntent<'a> {
-    fn from(intent: &'a Intent) -> Self {
-        Self {
-            call: Id(intent.call),
-            started: intent.started.micros(),
-            endpoint: Cow::Borrowed(intent.endpoint.as_str()),
-            key: Id(intent.key),
-            account: Id(intent.account),
-            prepaid: intent.prepaid,
-            model: Cow::Borrowed(&intent.model),
-            hold: intent.hold.0,
-            purses: store_purses(&intent.purses),
-        }
-    }
 }
 
 impl From<StoredIntent<'_>> for Intent {
@@ -254,7 +127,7 @@ impl From<StoredIntent<'_>> for Intent {
 }
 
 /// See [`Mark`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredMark<'a> {
     call: Id<CallId>,
     usage: StoredUsage,
@@ -263,19 +136,6 @@ struct StoredMark<'a> {
     target: Cow<'a, str>,
     streamed: bool,
     reported: bool,
-}
-
-impl<'a> From<&'a Mark> for StoredMark<'a> {
-    fn from(mark: &'a Mark) -> Self {
-        Self {
-            call: Id(mark.call),
-            usage: store_usage(&mark.usage),
-            cost: mark.cost.0,
-            target: Cow::Borrowed(&mark.target),
-            streamed: mark.streamed,
-            reported: mark.reported,
-        }
-    }
 }
 
 impl From<StoredMark<'_>> for Mark {
@@ -292,29 +152,20 @@ impl From<StoredMark<'_>> for Mark {
 }
 
 /// See [`Ended`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredEnded<'a> {
     #[serde(borrow)]
     record: StoredRecord<'a>,
-    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    #[serde(default, borrow)]
     due: Option<StoredDue<'a>>,
 }
 
 /// See [`Due`].
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredDue<'a> {
     charge: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    #[serde(default, borrow)]
     purses: Vec<StoredPurse<'a>>,
-}
-
-impl<'a> From<&'a Ended> for StoredEnded<'a> {
-    fn from(ended: &'a Ended) -> Self {
-        let due = ended.due.as_ref();
-        let due =
-            due.map(|due| StoredDue { charge: due.charge.0, purses: store_purses(&due.purses) });
-        Self { record: StoredRecord::from(ended.record.as_ref()), due }
-    }
 }
 
 impl From<StoredEnded<'_>> for Ended {
@@ -324,142 +175,5 @@ impl From<StoredEnded<'_>> for Ended {
             purses: read_purses(due.purses),
         };
         Self { record: Arc::new(stored.record.into()), due: stored.due.map(due) }
-    }
-}
-
-/// See [`Record`].
-#[derive(Serialize, Deserialize)]
-struct StoredRecord<'a> {
-    call: Id<CallId>,
-    started: u64,
-    #[serde(borrow)]
-    endpoint: Cow<'a, str>,
-    key: Option<Id<KeyId>>,
-    account: Option<Id<AccountId>>,
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    target: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    attempts: Vec<StoredAttempt<'a>>,
-    status: u16,
-    #[serde(borrow)]
-    outcome: Cow<'a, str>,
-    #[serde(borrow)]
-    error: Option<Cow<'a, str>>,
-    streamed: bool,
-    usage: StoredUsage,
-    #[serde(borrow)]
-    usage_source: Cow<'a, str>,
-    cost: i64,
-    charge: i64,
-    #[serde(borrow)]
-    price_version: Option<Cow<'a, str>>,
-    house_cost: i64,
-    latency_micros: u64,
-    first_token_micros: Option<u64>,
-}
-
-/// See [`Attempt`].
-#[derive(Serialize, Deserialize)]
-struct StoredAttempt<'a> {
-    #[serde(borrow)]
-    target: Cow<'a, str>,
-    #[serde(borrow)]
-    why: Cow<'a, str>,
-    #[serde(borrow)]
-    result: Cow<'a, str>,
-    status: Option<u16>,
-    micros: u64,
-    output_tokens: u64,
-    cost: i64,
-    house_cost: i64,
-}
-
-impl<'a> From<&'a Record> for StoredRecord<'a> {
-    fn from(record: &'a Record) -> Self {
-        Self {
-            call: Id(record.call),
-            started: record.started.micros(),
-            endpoint: Cow::Borrowed(record.endpoint.as_str()),
-            key: record.key.map(Id),
-            account: record.account.map(Id),
-            model: record.model.as_deref().map(Cow::Borrowed),
-            target: record.target.as_deref().map(Cow::Borrowed),
-            attempts: record.attempts.iter().map(StoredAttempt::from).collect(),
-            status: record.status,
-            outcome: Cow::Borrowed(record.outcome.as_str()),
-            error: record.error.map(Cow::Borrowed),
-            streamed: record.streamed,
-            usage: store_usage(&record.usage),
-            usage_source: Cow::Borrowed(record.usage_source.as_str()),
-            cost: record.cost.0,
-            charge: record.charge.0,
-            price_version: record.price_version.as_deref().map(Cow::Borrowed),
-            house_cost: record.house_cost.0,
-            latency_micros: record.latency_micros,
-            first_token_micros: record.first_token_micros,
-        }
-    }
-}
-
-impl From<StoredRecord<'_>> for Record {
-    fn from(stored: StoredRecord<'_>) -> Self {
-        let outcome = Outcome::ALL.into_iter().find(|one| one.as_str() == stored.outcome);
-        Self {
-            call: stored.call.0,
-            started: Timestamp(stored.started),
-            endpoint: endpoint(&stored.endpoint),
-            key: stored.key.map(|id| id.0),
-            account: stored.account.map(|id| id.0),
-            model: stored.model.map(Arc::from),
-            target: stored.target.map(Arc::from),
-            attempts: stored.attempts.into_iter().map(Attempt::from).collect(),
-            status: stored.status,
-            // A newer program's way to end: it is no answer, or it would have that word.
-            outcome: outcome.unwrap_or(Outcome::Failed),
-            error: stored.error.map(|word| words::keep(&word)),
-            streamed: stored.streamed,
-            usage: read_usage(stored.usage),
-            usage_source: UsageSource::parse(&stored.usage_source)
-                .unwrap_or(UsageSource::Estimated),
-            cost: NanoUsd(stored.cost),
-            charge: NanoUsd(stored.charge),
-            price_version: stored.price_version.map(Arc::from),
-            house_cost: NanoUsd(stored.house_cost),
-            latency_micros: stored.latency_micros,
-            first_token_micros: stored.first_token_micros,
-        }
-    }
-}
-
-impl<'a> From<&'a Attempt> for StoredAttempt<'a> {
-    fn from(attempt: &'a Attempt) -> Self {
-        Self {
-            target: Cow::Borrowed(&attempt.target),
-            why: Cow::Borrowed(attempt.why.as_str()),
-            result: Cow::Borrowed(attempt.result),
-            status: attempt.status,
-            micros: attempt.micros,
-            output_tokens: attempt.output_tokens,
-            cost: attempt.cost.0,
-            house_cost: attempt.house_cost.0,
-        }
-    }
-}
-
-impl From<StoredAttempt<'_>> for Attempt {
-    fn from(stored: StoredAttempt<'_>) -> Self {
-        let why = Why::ALL.into_iter().find(|one| one.as_str() == stored.why);
-        Self {
-            target: Arc::from(stored.target),
-            why: why.unwrap_or(Why::Chosen),
-            result: words::keep(&stored.result),
-            status: stored.status,
-            micros: stored.micros,
-            output_tokens: stored.output_tokens,
-            cost: NanoUsd(stored.cost),
-            house_cost: NanoUsd(stored.house_cost),
-        }
     }
 }

@@ -16,26 +16,39 @@ pub(super) const FRAME_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Adds a frame to `out`, or nothing.
-pub(super) fn write(kind: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
-    let length = body.len().saturating_add(1);
-    if length > FRAME_BYTES_MAX {
+/// Adds a frame to `out` whose body `fill` adds, or nothing.
+pub(super) fn write(
+    kind: u8,
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), TooLong> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    out.push(kind);
+    fill(out);
+    let (whole, length) = match out.get_mut(start..) {
+        Some(whole) => (whole.len(), whole.len().saturating_sub(HEAD_BYTES)),
+        None => return Err(TooLong),
+    };
+    if length > FRAME_BYTES_MAX || whole < HEAD_BYTES {
+        out.truncate(start);
         return Err(TooLong);
     }
     let length = u32::try_from(length).map_err(|_| TooLong)?.to_le_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&checksum(length, &[&[kind], body]).to_le_bytes());
-    out.push(kind);
-    out.extend_from_slice(body);
+    if let Some((head, rest)) =
+        out.get_mut(start..).and_then(|whole| whole.split_at_mut_checked(HEAD_BYTES))
+    {
+        let (length_place, sum_place) = head.split_at_mut(length.len());
+        length_place.copy_from_slice(&length);
+        sum_place.copy_from_slice(&checksum(length, rest).to_le_bytes());
+    }
     Ok(())
 }
 
-fn checksum(length: [u8; 4], parts: &[&[u8]]) -> u32 {
+fn checksum(length: [u8; 4], rest: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&length);
-    for part in parts {
-        hasher.update(part);
-    }
+    hasher.update(rest);
     hasher.finalize()
 }
 
@@ -78,7 +91,7 @@ impl<R: Read> Frames<R> {
         if !fill(&mut self.from, &mut self.buffer)? {
             return Ok(None);
         }
-        if checksum(length_bytes, &[&self.buffer]) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if checksum(length_bytes, &self.buffer) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Ok(None);
         }
         let Some((kind, body)) = self.buffer.split_first() else { return Ok(None) };

@@ -1,6 +1,5 @@
 //! An event of a shard's stream.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use redis::Value;
@@ -52,13 +51,14 @@ impl Event {
     /// deleted while somebody held it has none.
     pub(crate) fn read(entry: &Value) -> Option<Self> {
         let [id, pairs] = list(entry)? else { return None };
-        let mut fields = HashMap::new();
-        for pair in list(pairs)?.chunks_exact(2) {
+        let pairs = list(pairs)?;
+        let mut fields = Fields(Vec::with_capacity(pairs.len() / 2));
+        for pair in pairs.chunks_exact(2) {
             if let [name, value] = pair {
-                fields.insert(words(name)?, words(value).unwrap_or_default());
+                fields.0.push((words(name)?, words(value).unwrap_or_default()));
             }
         }
-        let plain = |name: &str| fields.get(name).copied().unwrap_or_default();
+        let plain = |name: &str| fields.find(name).unwrap_or_default();
         let what = what(&fields).unwrap_or(What::Unreadable);
         let account = AccountId::parse(plain("account"));
         let counted = !matches!(what, What::Lapsed(_));
@@ -70,6 +70,15 @@ impl Event {
             call: plain("call").to_owned(),
             what,
         })
+    }
+}
+
+/// Names and values of an event: fewer than it takes for a table to pay.
+struct Fields<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Fields<'a> {
+    fn find(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 }
 
@@ -88,14 +97,14 @@ pub(crate) fn of_withdrawal(withdrawal: &Withdrawal) -> String {
     serde_json::json!([withdrawal.actor, withdrawal.note]).to_string()
 }
 
-fn what(fields: &HashMap<&str, &str>) -> Option<What> {
-    let amount = |name: &str| Some(NanoUsd(fields.get(name)?.parse().ok()?));
-    match *fields.get("kind")? {
+fn what(fields: &Fields<'_>) -> Option<What> {
+    let amount = |name: &str| Some(NanoUsd(fields.find(name)?.parse().ok()?));
+    match fields.find("kind")? {
         "call" => {
-            let (record, prepaid, purses) = text::read(fields.get("body")?)?;
+            let (record, prepaid, purses) = text::read(fields.find("body")?)?;
             let funding = if prepaid { Funding::Prepaid } else { Funding::Unmetered };
             Some(What::Call(PostedCall {
-                account: AccountId::parse(fields.get("account")?)?,
+                account: AccountId::parse(fields.find("account")?)?,
                 funding,
                 record: Arc::new(record),
                 charge: amount("charge")?,
@@ -104,23 +113,23 @@ fn what(fields: &HashMap<&str, &str>) -> Option<What> {
             }))
         }
         "record" => {
-            let (record, _, _) = text::read(fields.get("body")?)?;
+            let (record, _, _) = text::read(fields.find("body")?)?;
             Some(What::Record(Arc::new(record)))
         }
         "withdrawal" => {
-            let (actor, note) = serde_json::from_str(fields.get("body")?).ok()?;
+            let (actor, note) = serde_json::from_str(fields.find("body")?).ok()?;
             Some(What::Withdrawal(Withdrawal {
-                account: AccountId::parse(fields.get("account")?)?,
-                id: (*fields.get("call")?).to_owned(),
+                account: AccountId::parse(fields.find("account")?)?,
+                id: fields.find("call")?.to_owned(),
                 amount: amount("charge")?,
                 actor,
                 note,
             }))
         }
         "lapsed" => {
-            let node = NodeId::parse(fields.get("node")?)?;
+            let node = NodeId::parse(fields.find("node")?)?;
             let (lent, held) = (amount("amount")?, amount("in_use")?);
-            let account = AccountId::parse(fields.get("account")?)?;
+            let account = AccountId::parse(fields.find("account")?)?;
             Some(What::Lapsed(Finding {
                 kind: ABANDONED.to_owned(),
                 subject: format!("{account} {node}"),

@@ -91,6 +91,7 @@ impl Database {
             subject: account,
             actor: "gateway".to_owned(),
             note: String::new(),
+            records: None,
             entries: vec![
                 (Pocket::Customer.of(account), negative(free)),
                 (Pocket::Escrow.of(account), free),

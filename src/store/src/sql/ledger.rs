@@ -85,7 +85,7 @@ pub struct LedgerLine {
     pub seq: u64,
     /// `grant`, `withdrawal`, `charge`, `escrow` or `release`.
     pub kind: String,
-    /// What makes the transaction this one and no other: of a charge, the call.
+    /// What makes the transaction this one and no other: of a charge, its records.
     pub idempotency_key: String,
     /// Whom it is about: an account.
     pub subject: String,
@@ -111,6 +111,8 @@ pub(crate) struct Posting {
     pub(crate) subject: AccountId,
     pub(crate) actor: String,
     pub(crate) note: String,
+    /// Of a charge: the numbers of the first and the last record that it can be the sum of.
+    pub(crate) records: Option<(i64, i64)>,
     /// They sum to nothing.
     pub(crate) entries: Vec<(String, NanoUsd)>,
 }
@@ -239,6 +241,7 @@ impl Movement<'_> {
             subject: self.account,
             actor: self.actor.to_owned(),
             note: self.note.to_owned(),
+            records: None,
             entries,
         }
     }
@@ -365,7 +368,9 @@ pub(crate) async fn post(
                 .bind(posting.subject)
                 .bind(&posting.actor)
                 .bind(&posting.note)
-                .bind(now);
+                .bind(now)
+                .bind(posting.records.map(|(first, _)| first))
+                .bind(posting.records.map(|(_, last)| last));
         }
         let written = statement.execute(transaction.on()).await?;
         if usize::try_from(written) != Ok(part.len()) {
@@ -392,8 +397,9 @@ pub(crate) async fn post(
 static TRANSACTIONS: LazyLock<Lists> = LazyLock::new(|| {
     row_lists(
         "INSERT INTO ledger_transactions
-             (id, kind, idempotency_key, subject, actor, note, created) VALUES ",
-        7,
+             (id, kind, idempotency_key, subject, actor, note, created, first_record, last_record)
+         VALUES ",
+        9,
         " ON CONFLICT (idempotency_key) DO NOTHING",
     )
 });

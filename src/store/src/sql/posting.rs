@@ -1,4 +1,5 @@
-//! Settled calls on their way into the ledger: record, purses and entries of each in one transaction, once.
+//! Settled calls on their way into the ledger: the record of each, and purses and entries for all of them that are
+//! posted together, in one transaction, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::ledger::{
     HOUSE_LOSS, HOUSE_PROVIDERS, HOUSE_REVENUE, HOUSE_UPSTREAM_COST, Pocket, Posting, negative,
     post,
 };
-use super::records::insert_new;
+use super::records::{Inserted, insert_new};
 use super::statement::{Transaction, sql};
 use crate::Error;
 
@@ -85,7 +86,7 @@ pub(crate) async fn post_calls(
     now: Timestamp,
 ) -> Result<BTreeSet<CallId>, Error> {
     let written: Vec<_> = calls.iter().map(|call| (&*call.record, call.paid())).collect();
-    let new = insert_new(transaction, &written).await?;
+    let Inserted { new, numbers } = insert_new(transaction, &written).await?;
     // A call that is told twice in one list is still one.
     let mut once = new.clone();
     let fresh: Vec<_> = calls.iter().filter(|call| once.remove(&call.record.call)).collect();
@@ -99,7 +100,12 @@ pub(crate) async fn post_calls(
     for (purse, amount) in spent {
         add_spent(transaction, purse, amount).await?;
     }
-    let postings: Vec<_> = fresh.iter().filter_map(|call| posting(call, pocket)).collect();
+    let mut by_account: BTreeMap<AccountId, Sums> = BTreeMap::new();
+    for call in fresh.iter().filter(|call| call.funding == Funding::Prepaid) {
+        by_account.entry(call.account).or_default().add(call);
+    }
+    let posting = |(account, sums): (AccountId, Sums)| sums.posting((account, pocket), numbers);
+    let postings: Vec<_> = by_account.into_iter().filter_map(posting).collect();
     post(transaction, &postings, now).await?;
     Ok(new)
 }
@@ -120,29 +126,50 @@ async fn add_spent(
     Ok(())
 }
 
-/// The entries of a call: what it is charged, what the house loses of it, and what the house pays for what
-/// nobody is charged. `None` if no money is in it.
-fn posting(call: &PostedCall, pocket: Pocket) -> Option<Posting> {
-    if call.funding == Funding::Unmetered {
-        return None;
+/// What calls of one account come to that are posted together. What each of them was charged is in its record:
+/// an entry for each as well would make up a third of what a paid call costs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    calls: u64,
+    paid: NanoUsd,
+    excess: NanoUsd,
+    house_cost: NanoUsd,
+}
+
+impl Sums {
+    fn add(&mut self, call: &PostedCall) {
+        self.calls = self.calls.saturating_add(1);
+        self.paid = self.paid.plus(call.paid());
+        self.excess = self.excess.plus(call.excess.at_least_zero());
+        self.house_cost = self.house_cost.plus(call.record.house_cost.at_least_zero());
     }
-    let pairs = [
-        (pocket.of(call.account), HOUSE_REVENUE, call.paid()),
-        (HOUSE_LOSS.to_owned(), HOUSE_REVENUE, call.excess.at_least_zero()),
-        (HOUSE_UPSTREAM_COST.to_owned(), HOUSE_PROVIDERS, call.record.house_cost.at_least_zero()),
-    ];
-    let mut entries = Vec::with_capacity(6);
-    for (from, to, amount) in pairs {
-        if amount > NanoUsd::ZERO {
-            entries.extend([(from, negative(amount)), (to.to_owned(), amount)]);
+
+    /// Its entries: what the account is charged, what the house loses of it, and what the house pays for what
+    /// nobody is charged. `None` if no money is in it.
+    fn posting(
+        self,
+        (account, pocket): (AccountId, Pocket),
+        (first, last): (i64, i64),
+    ) -> Option<Posting> {
+        let pairs = [
+            (pocket.of(account), HOUSE_REVENUE, self.paid),
+            (HOUSE_LOSS.to_owned(), HOUSE_REVENUE, self.excess),
+            (HOUSE_UPSTREAM_COST.to_owned(), HOUSE_PROVIDERS, self.house_cost),
+        ];
+        let mut entries = Vec::with_capacity(6);
+        for (from, to, amount) in pairs {
+            if amount > NanoUsd::ZERO {
+                entries.extend([(from, negative(amount)), (to.to_owned(), amount)]);
+            }
         }
+        (!entries.is_empty()).then(|| Posting {
+            kind: "charge",
+            idempotency_key: format!("records:{first}-{last}:{account}"),
+            subject: account,
+            actor: "gateway".to_owned(),
+            note: format!("calls: {}", self.calls),
+            records: Some((first, last)),
+            entries,
+        })
     }
-    (!entries.is_empty()).then(|| Posting {
-        kind: "charge",
-        idempotency_key: call.record.call.to_string(),
-        subject: call.account,
-        actor: "gateway".to_owned(),
-        note: String::new(),
-        entries,
-    })
 }

@@ -68,7 +68,8 @@ const CHECKS: &[Check] = &[
         kind: "pool_missing",
         says: "a balance has no pool",
         scope: Scope::State,
-        statement: "SELECT substr(id, 10) AS subject, CAST(0 AS BIGINT) AS found, balance AS wanted
+        statement:
+            "SELECT substr(id, 10) AS subject, CAST(0 AS BIGINT) AS found, balance AS wanted
              FROM ledger_accounts
              WHERE id LIKE 'customer:%' AND balance <> 0
                  AND NOT EXISTS (SELECT 1 FROM pools WHERE pools.account = substr(id, 10)) LIMIT $1",
@@ -92,25 +93,32 @@ const CHECKS: &[Check] = &[
     },
     Check {
         kind: "charge_without_record",
-        says: "a charge is of a call that has no record, or of another amount than the record's",
+        says: "a charge is not what its records say",
         scope: Scope::Transactions,
         statement: "SELECT subject, found, wanted FROM (
                  SELECT idempotency_key AS subject,
                      CAST(COALESCE((SELECT -sum(amount) FROM ledger_entries
                          WHERE transaction_id = ledger_transactions.id
                              AND account NOT LIKE 'house:%'), 0) AS BIGINT) AS found,
-                     COALESCE((SELECT charge FROM records WHERE call = idempotency_key), -1) AS wanted
+                     CAST(COALESCE((SELECT sum(charge) FROM records
+                         WHERE sequence BETWEEN first_record AND last_record
+                             AND records.account = ledger_transactions.subject), 0) AS BIGINT)
+                         AS wanted
                  FROM ledger_transactions WHERE kind = 'charge' AND id >= $2) AS both_sides
              WHERE found <> wanted LIMIT $1",
     },
     Check {
         kind: "record_without_charge",
-        says: "a record says that its call was charged, and the ledger does not",
+        says: "a record says that its call was charged, and no charge is over it",
         scope: Scope::Calls,
-        statement: "SELECT call AS subject, CAST(0 AS BIGINT) AS found, charge AS wanted FROM records
-             WHERE call >= $2 AND charge <> 0 AND NOT EXISTS (
-                 SELECT 1 FROM ledger_transactions
-                 WHERE idempotency_key = call AND kind = 'charge') LIMIT $1",
+        // Charges of one account lie behind each other, so the first that ends no earlier is the only one.
+        statement:
+            "SELECT call AS subject, CAST(0 AS BIGINT) AS found, charge AS wanted FROM records
+             WHERE call >= $2 AND charge <> 0 AND COALESCE((
+                 SELECT first_record FROM ledger_transactions
+                 WHERE subject = records.account AND last_record IS NOT NULL
+                     AND last_record >= records.sequence
+                 ORDER BY last_record LIMIT 1), records.sequence + 1) > records.sequence LIMIT $1",
     },
     Check {
         kind: "balance_entries",

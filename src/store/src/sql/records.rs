@@ -208,13 +208,23 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Records that were just written.
+#[derive(Debug)]
+pub(crate) struct Inserted {
+    /// The calls that had none before.
+    pub(crate) new: BTreeSet<CallId>,
+    /// The numbers of the first and the last; nobody else has one between them.
+    pub(crate) numbers: (i64, i64),
+}
+
 /// Writes records, and says which calls had none before. Another transaction that writes one of them is
 /// waited for, so each call is new to one of them alone.
 pub(crate) async fn insert_new(
     transaction: &mut Transaction,
     records: &[(&Record, NanoUsd)],
-) -> Result<BTreeSet<CallId>, Error> {
+) -> Result<Inserted, Error> {
     let mut sequence = number(transaction, records.len()).await?;
+    let first = sequence.saturating_add(1);
     let (mut left, mut new) = (records, BTreeSet::new());
     while let Some((text, rows)) = next_insert(transaction.is_postgres(), true, left.len()) {
         let (now, later) = left.split_at(rows);
@@ -223,7 +233,7 @@ pub(crate) async fn insert_new(
         }
         left = later;
     }
-    Ok(new)
+    Ok(Inserted { new, numbers: (first, sequence) })
 }
 
 /// Takes `count` numbers and returns the one before them. The row stays locked to the end, so that

@@ -321,6 +321,12 @@ impl From<u64> for Value<'_> {
     }
 }
 
+impl From<Option<i64>> for Value<'_> {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
 impl From<Option<u64>> for Value<'_> {
     fn from(value: Option<u64>) -> Self {
         Self::Int(value.map(column))
@@ -391,7 +397,7 @@ macro_rules! ids {
     ($($id:ty),*) => {
         $(impl From<$id> for Value<'_> {
             fn from(value: $id) -> Self {
-                Self::Text(Some(Cow::Owned(value.to_string())))
+                Self::Text(Some(Cow::Owned(value.text())))
             }
         })*
     };

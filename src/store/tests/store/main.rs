@@ -30,6 +30,7 @@ mod audit;
 mod bank_redis;
 mod bank_sql;
 mod conformance;
+mod control;
 mod directory;
 mod fake_redis;
 mod hints;

@@ -15,8 +15,8 @@ use tokenroute_domain::record::{Outcome, Record};
 use tokenroute_domain::time::Timestamp;
 use tokenroute_domain::usage::Usage;
 use tokenroute_store::{
-    AccountTerms, Balance, Database, Error, Finding, Moved, Movement, NewKey, Pocket, PostedCall,
-    UsageRow,
+    AccountTerms, Balance, Database, Error, Finding, LedgerLine, Moved, Movement, NewKey, Pocket,
+    PostedCall, UsageRow,
 };
 
 use crate::support::{Fresh, T0, account, after, create_keys, hash, key_id, new_key, record};
@@ -233,6 +233,40 @@ async fn a_call_is_posted_once(fresh: &impl Fresh) {
     let sums = ["revenue", "loss", "upstream_cost", "providers", "cash"]
         .map(|name| house(&format!("house:{name}")));
     assert_eq!(sums, [34, -4, -9, 9, -100]);
+    is_sound(database).await;
+}
+
+async fn calls_that_are_posted_together_are_one_charge_an_account(fresh: &impl Fresh) {
+    let database = fresh.database();
+    prepaid(database).await;
+    for account in [account(), other_account()] {
+        grant(database, account, 100).await;
+        database.move_to_escrow(account, T0).await.unwrap();
+    }
+    let ours = |number, charge| posted_call(number, charge, 0);
+    let other = PostedCall { account: other_account(), ..ours(3, 7) };
+    let other = PostedCall {
+        record: Arc::new(Record { account: Some(other_account()), ..record(3) }),
+        ..other
+    };
+    database.post(&[ours(1, 10), ours(2, 20), other], T0).await.unwrap();
+    database.post(&[ours(4, 5)], after(1)).await.unwrap();
+    let charges = |all: Vec<LedgerLine>| -> Vec<(i64, String, String)> {
+        let charges = all.into_iter().filter(|line| line.kind == "charge");
+        let charges = charges.filter(|line| !line.account.starts_with("house:"));
+        charges.map(|line| (line.amount.0, line.note, line.idempotency_key)).collect()
+    };
+    let lines = database.ledger(Some(account()), None, 100).await.unwrap();
+    let key = |first, last, account| format!("records:{first}-{last}:{account}");
+    assert_eq!(
+        charges(lines),
+        [
+            (-5, "calls: 1".to_owned(), key(4, 4, account())),
+            (-30, "calls: 2".to_owned(), key(1, 3, account())),
+        ]
+    );
+    let lines = database.ledger(Some(other_account()), None, 100).await.unwrap();
+    assert_eq!(charges(lines), [(-7, "calls: 1".to_owned(), key(1, 3, other_account()))]);
     is_sound(database).await;
 }
 
@@ -552,12 +586,12 @@ async fn what_is_wrong_in_the_books_is_found(fresh: &impl Fresh) {
             &["charge_without_record"],
         ),
         (
-            "UPDATE records SET call = 'req_9' || call",
-            "UPDATE records SET call = substr(call, 6)",
+            "UPDATE records SET sequence = sequence + 1000",
+            "UPDATE records SET sequence = sequence - 1000",
             &["charge_without_record", "record_without_charge"],
         ),
         (
-            "INSERT INTO ledger_transactions VALUES ('txn_9', 'grant', 'x', 's', 'a', 'n', 0);
+            "INSERT INTO ledger_transactions VALUES ('txn_9', 'grant', 'x', 's', 'a', 'n', 0, NULL, NULL);
              INSERT INTO ledger_entries VALUES ('txn_9', 0, 'house:cash', 0, 0)",
             "INSERT INTO ledger_entries VALUES ('txn_9', 1, 'house:cash', 5, 0)",
             &[],
@@ -591,6 +625,7 @@ on_every_database! {
     what_is_written_in_the_ledger_stays,
     escrow_moves_are_numbered,
     a_call_is_posted_once,
+    calls_that_are_posted_together_are_one_charge_an_account,
     an_unmetered_call_leaves_the_ledger_alone,
     more_than_there_is_cannot_be_posted,
     whoever_dies_between_two_steps_leaves_all_or_nothing,
