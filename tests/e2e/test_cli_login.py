@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from harness import contract
+from harness import scripted_gateway as contract
 from harness.cli import Cli
-from harness.contract import KEY, KEY_ID
 from harness.scripted import Answer, Scripted, refusal
+from harness.scripted_gateway import KEY, KEY_ID
 from harness.waiting import until
 
 PENDING = Answer(400, {"error": "authorization_pending"})
