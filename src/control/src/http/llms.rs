@@ -28,9 +28,9 @@ macro_rules! documents {
 }
 
 /// For who uses a gateway.
-const FOR_USERS: [Document; 3] = documents!["cli.md", "status-codes.md", "limits.md"];
+const FOR_USERS: &[Document] = &documents!["cli.md", "status-codes.md", "limits.md"];
 /// For who runs one or works on it.
-const FOR_OTHERS: [Document; 7] = documents![
+const FOR_OTHERS: &[Document] = &documents![
     "identity.md",
     "ARCHITECTURE.md",
     "adding-a-provider.md",
@@ -77,15 +77,15 @@ fn listed(here: &str, inference: &str) -> String {
          - Keys, credit and usage are managed at {here}/api/v1; [the OpenAPI document]({here}/openapi.json) is generated from the code.\n\
          - [All documents in one]({here}/llms-full.txt)\n",
     );
-    list(&mut text, "Documents", &FOR_USERS);
-    list(&mut text, "Optional", &FOR_OTHERS);
+    list(&mut text, "Documents", FOR_USERS);
+    list(&mut text, "Optional", FOR_OTHERS);
     text
 }
 
 /// Every document, one after the other.
 fn whole() -> String {
     let mut text = SUMMARY.to_owned();
-    for Document { name, text: body } in FOR_USERS.iter().chain(&FOR_OTHERS) {
+    for Document { name, text: body } in FOR_USERS.iter().chain(FOR_OTHERS) {
         let _always_fits = write!(text, "\n---\n\n<!-- docs/{name} -->\n\n{body}");
     }
     text
@@ -124,7 +124,7 @@ async fn all() -> Response {
 )]
 async fn document(name: Result<Path<String>, PathRejection>) -> Result<Response, Refused> {
     let named = |document: &&Document| name.as_ref().is_ok_and(|name| name.0 == document.name);
-    let found = FOR_USERS.iter().chain(&FOR_OTHERS).find(named);
+    let found = FOR_USERS.iter().chain(FOR_OTHERS).find(named);
     let found = found.ok_or(Refused(Problem::NotFound("document")))?;
     Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], found.text).into_response())
 }
@@ -143,7 +143,7 @@ mod tests {
             .map(|name| name.into_string().unwrap())
             .filter(|name| name.strip_suffix(".md").is_some())
             .collect();
-        let served = FOR_USERS.iter().chain(&FOR_OTHERS).map(|one| one.name.to_owned()).collect();
+        let served = FOR_USERS.iter().chain(FOR_OTHERS).map(|one| one.name.to_owned()).collect();
         assert_eq!(there, served);
     }
 
@@ -154,7 +154,7 @@ mod tests {
             "- [The command line](https://gateway.example.com/docs/cli.md): `tokenroute` gets a person"
         ));
         assert!(text.contains("called at https://gateway.example.com/v1 ("));
-        for Document { name, text: body } in FOR_USERS.iter().chain(&FOR_OTHERS) {
+        for Document { name, text: body } in FOR_USERS.iter().chain(FOR_OTHERS) {
             let (title, summary) = heading(body);
             assert!(!title.is_empty() && !title.contains('#'), "{name}");
             assert!(summary.len() > 20, "{name} does not begin with what it is: {summary}");
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_whole_has_every_document_to_its_last_line() {
         let text = whole();
-        for Document { text: body, .. } in FOR_USERS.iter().chain(&FOR_OTHERS) {
+        for Document { text: body, .. } in FOR_USERS.iter().chain(FOR_OTHERS) {
             assert!(text.contains(body.trim_end().lines().next_back().unwrap()));
         }
     }
