@@ -30,7 +30,7 @@ macro_rules! documents {
 /// For who uses a gateway.
 const FOR_USERS: [Document; 3] = documents!["cli.md", "status-codes.md", "limits.md"];
 /// For who runs one or works on it.
-const FOR_OTHERS: [Document; 7] = documents![
+const FOR_OTHERS: [Document; 8] = documents![
     "identity.md",
     "ARCHITECTURE.md",
     "adding-a-provider.md",
