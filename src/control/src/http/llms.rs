@@ -30,11 +30,12 @@ macro_rules! documents {
 /// For who uses a gateway.
 const FOR_USERS: [Document; 3] = documents!["cli.md", "status-codes.md", "limits.md"];
 /// For who runs one or works on it.
-const FOR_OTHERS: [Document; 6] = documents![
+const FOR_OTHERS: [Document; 7] = documents![
     "ARCHITECTURE.md",
     "adding-a-provider.md",
     "adding-an-endpoint.md",
     "hardening.md",
+    "identity.md",
     "performance.md",
     "STYLE.md",
 ];
