@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from harness import contract, ports
+from harness import ports
+from harness import scripted_gateway as contract
 from harness.cli import Cli
-from harness.contract import KEY, KEY_ID
 from harness.scripted import Answer, Scripted, hang, refusal
+from harness.scripted_gateway import KEY, KEY_ID
 
 OK_REVOKED = {"id": KEY_ID, "status": "revoked"}
 # Each command that asks the gateway: words, what it asks, its JSON answer, and lines of its human one.

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from harness import contract
+from harness import scripted_gateway as contract
 from harness.cli import Cli
-from harness.contract import KEY, KEY_ID
 from harness.scripted import Answer, Scripted, refusal
+from harness.scripted_gateway import KEY, KEY_ID
+from harness.waiting import until
 
 PENDING = Answer(400, {"error": "authorization_pending"})
 BALANCE = "GET /api/v1/balance"
@@ -256,7 +257,8 @@ def test_topup_opens_a_browser_for_a_person_and_for_nobody_else(cli, gateway, fo
     assert not opened.exists()
     said = on_a_terminal(cli, "topup", "--amount", "5", **more)
     assert "Opened in your browser" in said
-    assert opened.read_text() == contract.TOPUP["checkout_url"]
+    # Once in all: the browser is on its own once it was started.
+    until(lambda: opened.exists() and opened.read_text() == contract.TOPUP["checkout_url"], "the page is opened")
     assert gateway.asked("POST /api/v1/topup")[-1].json() == {"amount_usd": "5"}
 
 

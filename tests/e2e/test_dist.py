@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from harness import contract, programs, registry
+from harness import programs, registry
+from harness import scripted_gateway as contract
 from harness.cli import Cli
-from harness.contract import KEY
 from harness.scripted import Scripted, hang, refusal
+from harness.scripted_gateway import KEY
 from harness.waiting import until
 
 # Whoever asks for anything but this machine is told that there is nobody.

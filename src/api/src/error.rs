@@ -33,4 +33,17 @@ pub struct Error {
 pub struct Metadata {
     /// A stable word, such as `key_unknown`.
     pub reason: String,
+    /// Everything that is wrong, where it is more than one thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Flaw>,
+}
+
+/// One thing that is wrong with settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SettingProblem))]
+pub struct Flaw {
+    /// Where: `providers.acme.base_url`, `routes.fast.targets[1].weight`.
+    pub path: String,
+    /// What to do about it.
+    pub message: String,
 }

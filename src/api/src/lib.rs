@@ -13,6 +13,7 @@ pub mod keys;
 pub mod me;
 pub mod models;
 pub mod requests;
+pub mod settings;
 pub mod topup;
 pub mod usage;
 pub mod users;

@@ -13,6 +13,7 @@ pub(crate) mod models;
 pub(crate) mod page;
 pub mod problem;
 pub(crate) mod requests;
+pub(crate) mod settings;
 pub(crate) mod terms;
 pub(crate) mod text;
 pub(crate) mod topup;

@@ -17,6 +17,7 @@ mod models;
 mod oauth;
 mod openapi;
 mod pages;
+mod settings;
 
 use std::net::SocketAddr;
 
@@ -39,6 +40,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .merge(auth::routes())
         .merge(llms::routes())
         .merge(me::routes())
+        .merge(settings::routes())
         .merge(account::routes())
         .merge(keys::routes())
         .merge(models::routes())

@@ -7,12 +7,14 @@
 pub mod app;
 mod http;
 mod identity;
+mod rules;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokenroute_api::settings::Targets;
 use tokenroute_domain::catalog::Catalog;
 use tokenroute_domain::key::{ApiKey, KeyHash, Pepper};
 use tokenroute_domain::limit::Limits;
@@ -24,6 +26,7 @@ pub use app::invitations::{first_setup_link, setup_link};
 pub use http::{openapi, serve};
 pub use identity::Identity;
 pub use identity::secret::{digest, random_secret};
+pub use rules::{Fixed, Rules, Unsound, Whole};
 
 /// What is done later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,6 +38,8 @@ pub trait Edges: fmt::Debug + Send + Sync {
     fn tell(&self, change: Change) -> Later<'_, ()>;
     /// The models and routes that are in use.
     fn catalog(&self) -> Arc<Catalog>;
+    /// How targets stand.
+    fn targets(&self) -> Targets;
     /// What limits this key alone, by its own terms and the tiers that are in use.
     fn limits(&self, key: &ApiKey) -> Limits;
 }
@@ -63,6 +68,8 @@ pub struct Parts {
     pub identity: Identity,
     /// The calls' plane.
     pub edges: Arc<dyn Edges>,
+    /// What settings are held against before they are stored.
+    pub rules: Arc<dyn Rules>,
     /// What the operator has set.
     pub settings: Arc<Settings>,
     /// The wall clock.

@@ -145,10 +145,19 @@ pub fn decide(
 ) -> Result<Admission, Refusal> {
     let route = catalog.find(model).ok_or(Refusal::ModelNotFound)?;
     let terms = &*key.terms;
-    if !terms.allow_model(model) {
+    // One that nobody knows (any more) may be a restriction: it allows nothing.
+    let policy = terms
+        .account_policy
+        .as_deref()
+        .map(|name| catalog.policy(name).ok_or(Refusal::ModelNotAllowed));
+    let policy = policy.transpose()?;
+    if !terms.allow_model(model) || policy.is_some_and(|policy| !policy.allow_model(model)) {
         return Err(Refusal::ModelNotAllowed);
     }
-    let allowed = |target: &Target| terms.allow_provider(target.provider_name());
+    let allowed = |target: &Target| {
+        let name = target.provider_name();
+        terms.allow_provider(name) && policy.is_none_or(|policy| policy.allow_provider(name))
+    };
     let route = only(route, allowed).ok_or(Refusal::ModelNotAllowed)?;
     let priced = |target: &Target| !key.is_metered() || target.prices.at(now).is_some();
     let route = only(route, priced).ok_or(Refusal::ModelNotPriced)?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::money::Prices;
+use crate::policy::{self, Policies};
 use crate::routing::Policy;
 use crate::time::Timestamp;
 
@@ -81,6 +82,7 @@ pub struct Catalog {
     targets: Vec<Configured>,
     /// Every target's prices, by its name: two routes may say different ones of the same.
     prices: Vec<(Arc<str>, Prices)>,
+    policies: Policies,
 }
 
 /// A target as it was configured, once for all routes that name it.
@@ -112,7 +114,25 @@ impl Catalog {
             .collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         listed.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { exact: exact.collect(), prefixes, listed, targets, prices }
+        Self {
+            exact: exact.collect(),
+            prefixes,
+            listed,
+            targets,
+            prices,
+            policies: Policies::new(),
+        }
+    }
+
+    /// The same table, for accounts under these policies.
+    #[must_use]
+    pub fn with_policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
+    }
+
+    /// The policy of that name.
+    pub fn policy(&self, name: &str) -> Option<&policy::Policy> {
+        self.policies.get(name)
     }
 
     /// Every configured target, by its slot.

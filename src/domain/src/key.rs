@@ -12,9 +12,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::catalog::matches;
 use crate::id::{AccountId, KeyId};
 use crate::limit::Limits;
+use crate::policy::{lists_model, lists_provider};
 use crate::pool::Ceiling;
 use crate::time::Timestamp;
 
@@ -208,19 +208,19 @@ impl ApiKey {
 }
 
 impl Terms {
-    /// Whether they name the models or the providers that may be asked.
+    /// Whether they name the models or the providers that may be asked, by themselves or by a policy.
     pub fn restrict_routes(&self) -> bool {
-        self.models.is_some() || self.providers.is_some()
+        self.models.is_some() || self.providers.is_some() || self.account_policy.is_some()
     }
 
     /// Whether a model of this name may be asked for.
     pub fn allow_model(&self, model: &str) -> bool {
-        self.models.as_ref().is_none_or(|all| all.iter().any(|one| matches(one, model)))
+        lists_model(self.models.as_deref(), model)
     }
 
     /// Whether a provider of this name may answer.
     pub fn allow_provider(&self, provider: &str) -> bool {
-        self.providers.as_ref().is_none_or(|all| all.iter().any(|one| **one == *provider))
+        lists_provider(self.providers.as_deref(), provider)
     }
 }
 
@@ -241,6 +241,8 @@ pub struct Terms {
     pub account_limits: Limits,
     /// The tier that says what the account's limits leave open.
     pub account_tier: Option<Arc<str>>,
+    /// The policy that says which models and providers the account's keys may use.
+    pub account_policy: Option<Arc<str>>,
 }
 
 /// A known key, shared by all calls that present it.

@@ -16,6 +16,7 @@ pub mod key;
 pub mod limit;
 pub mod load;
 pub mod money;
+pub mod policy;
 pub mod pool;
 pub mod record;
 pub mod routing;

@@ -99,13 +99,37 @@ impl Admin {
     }
 }
 
-/// How each target stands, as a JSON object.
-fn targets(snapshot: &Snapshot) -> String {
-    let mut page = format!("{{\"generation\":{},\"targets\":[", snapshot.generation());
+/// How a target stands, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// `provider/model`.
+    pub name: Arc<str>,
+    /// `closed`, `open`, `half_open`, `cooling` or `benched`.
+    pub state: &'static str,
+    /// How long it is left alone from now on; zero where nobody knows.
+    pub left: Duration,
+    /// Whether another edge says that it is off.
+    pub hinted: bool,
+    /// Attempts under way.
+    pub outstanding: u32,
+    /// Its usual time to the first token.
+    pub latency: Duration,
+    /// How many of a thousand attempts failed lately.
+    pub failing_permille: u32,
+    /// Attempts so far.
+    pub attempts: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Why the last one failed.
+    pub last_failure: Option<&'static str>,
+}
+
+/// How each target stands: the configured ones, and what wildcards were filled in with where there is
+/// anything to tell.
+pub fn standings(snapshot: &Snapshot) -> Vec<Told> {
     let filled = snapshot.targets().iter().flat_map(|target| target.remarkable());
-    let targets: Vec<_> = snapshot.targets().iter().cloned().chain(filled).collect();
-    for (place, target) in targets.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
+    let all = snapshot.targets().iter().cloned().chain(filled);
+    let told = all.map(|target| {
         let outlook = target.outlook();
         let (state, left) = match outlook.standing {
             Standing::Closed => ("closed", None),
@@ -117,22 +141,45 @@ fn targets(snapshot: &Snapshot) -> String {
             Standing::Cooling { left } => ("cooling", Some(left)),
         };
         let (attempts, failures) = target.counts();
-        let last =
-            target.last_failure().map_or("null".into(), |one| format!("\"{}\"", one.as_str()));
+        Told {
+            name: Arc::clone(&target.name),
+            state,
+            // Until its probe has told, nobody knows.
+            left: left.filter(|left| *left != Duration::MAX).unwrap_or_default(),
+            hinted: outlook.hinted,
+            outstanding: outlook.outstanding,
+            latency: Duration::from_micros(outlook.latency_micros),
+            failing_permille: outlook.failing_permille,
+            attempts,
+            failures,
+            last_failure: target.last_failure().map(Failure::as_str),
+        }
+    });
+    told.collect()
+}
+
+/// How each target stands, as a JSON object.
+fn targets(snapshot: &Snapshot) -> String {
+    let mut page = format!("{{\"generation\":{},\"targets\":[", snapshot.generation());
+    for (place, target) in standings(snapshot).iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        let last = target.last_failure.map_or("null".into(), |word| format!("\"{word}\""));
         // Names of targets are of letters, digits and -_.:/@+* alone, so they stand as they are.
         let _written = write!(
             page,
-            "{comma}{{\"name\":\"{}\",\"provider\":\"{}\",\"state\":\"{state}\",\"left_ms\":{},\"hinted\":{},\
-             \"outstanding\":{},\"latency_ms\":{},\"failing_permille\":{},\"attempts\":{attempts},\
-             \"failures\":{failures},\"last_failure\":{last}}}",
+            "{comma}{{\"name\":\"{}\",\"provider\":\"{}\",\"state\":\"{}\",\"left_ms\":{},\"hinted\":{},\
+             \"outstanding\":{},\"latency_ms\":{},\"failing_permille\":{},\"attempts\":{},\
+             \"failures\":{},\"last_failure\":{last}}}",
             target.name,
             target.name.split('/').next().unwrap_or_default(),
-            // Until its probe has told, nobody knows.
-            left.filter(|left| *left != Duration::MAX).unwrap_or_default().as_millis(),
-            outlook.hinted,
-            outlook.outstanding,
-            outlook.latency_micros / 1_000,
-            outlook.failing_permille,
+            target.state,
+            target.left.as_millis(),
+            target.hinted,
+            target.outstanding,
+            target.latency.as_millis(),
+            target.failing_permille,
+            target.attempts,
+            target.failures,
         );
     }
     page.push_str("]}\n");

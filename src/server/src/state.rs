@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::config::{DatabasePlan, StatePlan};
 
 /// Name of the database in the state folder.
-const DATABASE: &str = "tokenroute.db";
+pub(crate) const DATABASE: &str = "tokenroute.db";
 /// Length of a pepper file without its line end: 32 bytes in hexadecimal.
 const PEPPER_DIGITS: usize = 64;
 /// Permission bits of everybody but the owner.

@@ -44,6 +44,9 @@ pub use sql::ledger::{Balance, LedgerLine, Moved, Movement, Pocket};
 pub use sql::posting::PostedCall;
 pub use sql::records::{StoredAttempt, StoredRecord};
 pub use sql::search::RecordFilter;
+pub use sql::settings::{
+    SealedCredential, Setting, SettingChange, SettingKind, SettingVersion, StoredSettings,
+};
 pub use sql::usage::UsageRow;
 pub use sql::users::{Role, User};
 pub use sql::version::SchemaVersion;

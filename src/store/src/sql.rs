@@ -14,6 +14,7 @@ pub(crate) mod posting;
 pub(crate) mod reconcile;
 pub(crate) mod records;
 pub(crate) mod search;
+pub(crate) mod settings;
 pub(crate) mod statement;
 pub(crate) mod usage;
 pub(crate) mod users;

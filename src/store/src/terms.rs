@@ -113,6 +113,7 @@ impl TermsText {
             tier: self.tier.map(Arc::from),
             account_limits: Limits::default(),
             account_tier: None,
+            account_policy: None,
         })
     }
 }
@@ -146,12 +147,18 @@ pub(crate) mod tests {
             tier: Some("gold".into()),
             account_limits: Limits { tokens_per_minute: Some(u64::MAX), ..Limits::default() },
             account_tier: Some("silver".into()),
+            account_policy: Some("eu".into()),
         }
     }
 
     #[test]
     fn reads_what_it_wrote_of_the_key() {
-        let own = Terms { account_limits: Limits::default(), account_tier: None, ..all() };
+        let own = Terms {
+            account_limits: Limits::default(),
+            account_tier: None,
+            account_policy: None,
+            ..all()
+        };
         assert_eq!(read(&write(&all())), Some(own));
         assert_eq!(write(&Terms::default()), "{}");
         assert_eq!(read("{}"), Some(Terms::default()));

@@ -15,6 +15,7 @@ SECTIONS = """
 
 [keys]
 pepper_file = "{pepper}"
+vault_file = "{vault}"
 
 [money]
 lease_seconds = {lease}
@@ -55,7 +56,7 @@ class Edge(Gateway):
         sections = SECTIONS.format(
             database=f'[database]\nurl = "{database}"{trust}' if database else "",
             redis=f'[redis]\nurl = "{redis.url}"{trust}' if redis else "",
-            pepper=self.pepper, lease=self.lease, money=parts.pop("money", ""),
+            pepper=self.pepper, vault=self.pepper.with_name("vault"), lease=self.lease, money=parts.pop("money", ""),
         ) + parts.pop("sections", "")
         super().__init__(folder, provider, name=name, sections=sections, **parts)
         self.books = audit.Books(database or self.state / "tokenroute.db")

@@ -49,7 +49,7 @@ fn rate(rate: Rate) -> String {
     NanoUsd(rate.0).to_string()
 }
 
-fn pricing(price: &Price) -> Pricing {
+pub(super) fn pricing(price: &Price) -> Pricing {
     let other = |part: Rate, whole: Rate| (part != whole).then(|| rate(part));
     Pricing {
         input: rate(price.input),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokenroute_api::error::Flaw;
+
 /// Why not. Words are for people and say what to do; `reason` is for programs and never changes.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -42,6 +44,14 @@ pub enum Problem {
         /// What stands in the way.
         message: String,
     },
+    /// Settings that do not fit together.
+    #[error("{}", in_words(.flaws))]
+    Flawed {
+        /// A stable word.
+        reason: &'static str,
+        /// Everything that is wrong.
+        flaws: Vec<Flaw>,
+    },
     /// Too often.
     #[error("too many requests: try again in {} s", .retry_after.as_secs())]
     TooMany {
@@ -62,6 +72,16 @@ pub enum Problem {
     /// A defect of ours, or of what is stored. The log says more.
     #[error("an internal error: see the server's log")]
     Internal,
+}
+
+/// The first thing that is wrong, and how many there are.
+fn in_words(flaws: &[Flaw]) -> String {
+    let first =
+        flaws.first().map_or_else(String::new, |one| format!("{}: {}", one.path, one.message));
+    match flaws.len() {
+        0 | 1 => first,
+        count => format!("{first} (the first of {count} problems)"),
+    }
 }
 
 impl From<tokenroute_store::Error> for Problem {

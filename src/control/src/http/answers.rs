@@ -6,7 +6,7 @@ use utoipa::IntoResponses;
 /// What everybody who has to say who they are can be answered.
 #[expect(dead_code, reason = "it is for the document alone")]
 #[derive(IntoResponses)]
-pub(super) enum Usual {
+pub(crate) enum Usual {
     /// What was asked is not well formed.
     #[response(status = 400)]
     Invalid(ErrorBody),
@@ -27,7 +27,7 @@ pub(super) enum Usual {
 /// What is answered where something is named.
 #[expect(dead_code, reason = "it is for the document alone")]
 #[derive(IntoResponses)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// It is not there, or is another's: the two are told alike.
     #[response(status = 404)]
     NotFound(ErrorBody),
@@ -36,8 +36,17 @@ pub(super) enum Found {
 /// What is answered where something may stand in the way.
 #[expect(dead_code, reason = "it is for the document alone")]
 #[derive(IntoResponses)]
-pub(super) enum Clash {
+pub(crate) enum Clash {
     /// It cannot be done as things are.
     #[response(status = 409)]
     Conflict(ErrorBody),
+}
+
+/// What is answered where settings have to fit together.
+#[expect(dead_code, reason = "it is for the document alone")]
+#[derive(IntoResponses)]
+pub(crate) enum Flawed {
+    /// They do not fit together with each other and the file: every problem is told.
+    #[response(status = 422)]
+    Flawed(ErrorBody),
 }

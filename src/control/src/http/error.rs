@@ -29,6 +29,9 @@ fn terms(problem: &Problem) -> (StatusCode, &'static str, &'static str) {
         Problem::Forbidden { reason, .. } => (StatusCode::FORBIDDEN, "permission_error", reason),
         Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found_error", "not_found"),
         Problem::Conflict { reason, .. } => (StatusCode::CONFLICT, "conflict_error", reason),
+        Problem::Flawed { reason, .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error", reason)
+        }
         Problem::TooMany { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "too_many_requests")
         }
@@ -50,12 +53,15 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self(problem) = self;
         let (status, kind, reason) = terms(&problem);
+        let flaws =
+            if let Problem::Flawed { flaws, .. } = &problem { flaws.as_slice() } else { &[] };
+        let problems = flaws.to_vec();
         let error = Error {
             message: problem.to_string(),
             kind: kind.to_owned(),
             code: status.as_u16(),
             param: param(&problem).map(str::to_owned),
-            metadata: Metadata { reason: reason.to_owned() },
+            metadata: Metadata { reason: reason.to_owned(), problems },
         };
         let mut response = (status, Json(ErrorBody { error })).into_response();
         let fields = response.headers_mut();
@@ -81,7 +87,7 @@ pub(super) async fn no_such_method() -> Response {
         kind: "invalid_request_error".to_owned(),
         code: StatusCode::METHOD_NOT_ALLOWED.as_u16(),
         param: None,
-        metadata: Metadata { reason: "method_not_allowed".to_owned() },
+        metadata: Metadata { reason: "method_not_allowed".to_owned(), problems: Vec::new() },
     };
     (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody { error })).into_response()
 }

@@ -5,6 +5,7 @@ use crate::catalog::{ProviderIndex, TargetSlot};
 use crate::id::{AccountId, KeyId};
 use crate::key::{Funding, Terms};
 use crate::money::{Dated, NanoUsd, Price, Prices, Rate};
+use crate::policy::Policy;
 use crate::pool::{Ceiling, Period};
 
 const NOW: Timestamp = Timestamp(10);
@@ -119,4 +120,43 @@ fn where_money_is_counted_only_targets_with_a_price_are_left() {
     }
     let terms = Terms { providers: Some(names(&["b", "c"])), ..Terms::default() };
     assert_eq!(decided(&key(Funding::Prepaid, terms), "fast", NOW), Err(Refusal::ModelNotPriced));
+}
+
+#[test]
+fn a_policy_takes_away_from_what_the_key_may_use() {
+    let under = |policy: &str, providers: Option<&[&str]>| {
+        let providers = providers.map(names);
+        let terms = Terms { account_policy: Some(policy.into()), providers, ..Terms::default() };
+        key(Funding::Unmetered, terms)
+    };
+    let policy = |models: Option<&[&str]>, providers: Option<&[&str]>| Policy {
+        models: models.map(names),
+        providers: providers.map(names),
+    };
+    let policies = [
+        ("open", policy(None, None)),
+        ("ab", policy(None, Some(&["a", "b"]))),
+        ("fast", policy(Some(&["f*"]), None)),
+        ("closed", policy(Some(&[]), None)),
+    ];
+    let policies = policies.into_iter().map(|(name, policy)| (Arc::from(name), policy));
+    let catalog = catalog().with_policies(policies.collect());
+    let left = |key: &ApiKey, model: &str| {
+        let targets = decide(key, &catalog, model, NOW)?.route.targets.clone();
+        Ok(targets.iter().map(|target| target.name.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(left(&under("open", None), "fast").unwrap().len(), 3);
+    assert_eq!(left(&under("ab", None), "fast").unwrap(), ["a/x", "b/org/y"]);
+    assert_eq!(left(&under("ab", Some(&["b", "c"])), "fast").unwrap(), ["b/org/y"]);
+    assert_eq!(left(&under("fast", None), "fast").unwrap().len(), 3);
+    for (policy, providers, model) in [
+        ("fast", None, "b/q"),
+        ("closed", None, "fast"),
+        ("gone", None, "fast"),
+        ("ab", Some(&["c"][..]), "fast"),
+    ] {
+        let refused = left(&under(policy, providers), model);
+        assert_eq!(refused, Err(Refusal::ModelNotAllowed), "{policy} {model}");
+    }
+    assert!(under("open", None).terms.restrict_routes(), "lists are written for it alone");
 }

@@ -10,7 +10,7 @@ use tokenroute_store::{Account, AccountTerms, Database};
 use super::keys::drop_cached;
 use super::line::{AccountsCommand, NewAccount};
 use super::terms::{
-    AccountClearing, LimitFlags, is_name, limits_as_json, limits_in_words, name_rule,
+    AccountClearing, AccountFlags, is_name, limits_as_json, limits_in_words, name_rule,
 };
 use super::{End, Stores, Terminal, actor, cell, clock};
 
@@ -25,17 +25,17 @@ pub(super) async fn manage(
 ) -> End {
     let (database, known) = (&stores.database, stores.names.as_ref());
     let named = match command {
-        AccountsCommand::Create(wish) => Some(&wish.limits),
-        AccountsCommand::Set { limits, .. } => Some(limits),
+        AccountsCommand::Create(wish) => Some(&wish.terms),
+        AccountsCommand::Set { terms, .. } => Some(terms),
         AccountsCommand::List { .. } | AccountsCommand::Show { .. } => None,
     };
-    if let Some(problem) = named.and_then(|limits| limits.misnamed(known)) {
+    if let Some(problem) = named.and_then(|terms| terms.misnamed(known)) {
         return terminal.refuse(problem);
     }
     let done = match command {
         AccountsCommand::Create(wish) => create(database, wish, (now, &mut *terminal)).await,
-        AccountsCommand::Set { name, clear, limits } => {
-            set(stores, name, (clear, limits), (now, &mut *terminal)).await
+        AccountsCommand::Set { name, clear, terms } => {
+            set(stores, name, (clear, terms), (now, &mut *terminal)).await
         }
         AccountsCommand::List { json } => list(database, *json, terminal).await,
         AccountsCommand::Show { name, json } => show(database, name, (*json, terminal)).await,
@@ -80,10 +80,8 @@ async fn create(
         ));
         return Ok(End::Mistaken);
     }
-    if !wish.limits.is_empty() {
-        acting
-            .change_account(id, |own| wish.limits.apply(&mut own.tier, &mut own.limits), now)
-            .await?;
+    if !wish.terms.is_empty() {
+        acting.change_account(id, |own| wish.terms.apply(own), now).await?;
     }
     let next = match funding {
         Funding::Prepaid => "; add what it may spend with `credit add`",
@@ -96,7 +94,7 @@ async fn create(
 async fn set(
     stores: &Stores,
     name: &str,
-    (clear, named): (&[AccountClearing], &LimitFlags),
+    (clear, named): (&[AccountClearing], &AccountFlags),
     (now, terminal): (Timestamp, &mut Terminal<'_>),
 ) -> anyhow::Result<End> {
     if clear.is_empty() && named.is_empty() {
@@ -108,10 +106,13 @@ async fn set(
         if clear.contains(&AccountClearing::Tier) {
             own.tier = None;
         }
+        if clear.contains(&AccountClearing::Policy) {
+            own.policy = None;
+        }
         if clear.contains(&AccountClearing::Limits) {
             own.limits = Limits::default();
         }
-        named.apply(&mut own.tier, &mut own.limits);
+        named.apply(own);
     };
     let changed = database.acting(&actor()).change_account(account.id, apply, now).await?;
     let hashes = changed.unwrap_or_default();
@@ -154,6 +155,7 @@ async fn show(
         ("id", account.id.to_string()),
         ("funding", account.funding.as_str().to_owned()),
         ("balance", format!("{} USD", account.balance)),
+        ("policy", account.terms.policy.as_deref().map_or_else(|| "none".to_owned(), cell)),
         ("limits", limits.unwrap_or("those of the default tier").to_owned()),
         ("keys", account.keys.to_string()),
         ("created", clock::seconds(account.created)),
@@ -188,6 +190,7 @@ fn as_json(account: &Account) -> Value {
         "balance_usd": account.balance.to_string(),
         "keys": account.keys,
         "tier": account.terms.tier.as_deref(),
+        "policy": account.terms.policy.as_deref(),
         "limits": limits_as_json(account.terms.limits),
         "created": clock::micros(account.created),
     })

@@ -14,6 +14,9 @@ pub(super) fn check(file: &Path, environment: Environment<'_>, terminal: &mut Te
     for warning in &plan.warnings {
         terminal.tell(format_args!("warning: {warning}"));
     }
+    terminal.tell(
+        "only the file was looked at: settings in the database are checked with it at the start and at each reload",
+    );
     let (providers, routes) = (plan.providers.len(), plan.catalog.patterns().count());
     terminal.say(format_args!("{}: ok ({providers} providers, {routes} routes)", file.display()))
 }

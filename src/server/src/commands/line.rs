@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 use tokenroute_domain::money::NanoUsd;
+use tokenroute_store::SettingKind;
 
-use super::terms::{AccountClearing, KeyClearing, LimitFlags, TermsFlags};
+use super::terms::{AccountClearing, AccountFlags, KeyClearing, TermsFlags};
 use super::{credit, keys};
 use crate::run::Role;
 
@@ -130,6 +131,53 @@ pub(crate) enum StoredCommand {
     /// Show what was found to be wrong with the books, and close what is seen to.
     #[command(subcommand)]
     Findings(FindingsCommand),
+    /// Show settings that administrators have stored by the management API, and take them out.
+    #[command(subcommand)]
+    Settings(SettingsCommand),
+}
+
+/// What can be done with stored settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsCommand {
+    /// List what is stored.
+    List {
+        /// Print one JSON object a line, with what each says.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a setting out of the database, as where a node does not start because its file says the same. What
+    /// refers to it is not looked at. Every node that runs has it within a second.
+    Remove {
+        /// What it is.
+        #[arg(value_enum)]
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a stored setting is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// Who answers calls.
+    Provider,
+    /// Which targets answer for a model.
+    Route,
+    /// Limits under a name.
+    Tier,
+    /// Which models and providers accounts may use.
+    Policy,
+}
+
+impl From<Kind> for SettingKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Provider => Self::Provider,
+            Kind::Route => Self::Route,
+            Kind::Tier => Self::Tier,
+            Kind::Policy => Self::Policy,
+        }
+    }
 }
 
 /// What can be done with findings.
@@ -166,7 +214,7 @@ pub(crate) enum AccountsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Change an account's tier and limits, everywhere within a second. What is not named stays.
+    /// Change an account's tier, policy and limits, everywhere within a second. What is not named stays.
     Set {
         /// Its name.
         name: String,
@@ -174,7 +222,7 @@ pub(crate) enum AccountsCommand {
         #[arg(long, value_name = "WHAT", value_enum)]
         clear: Vec<AccountClearing>,
         #[command(flatten)]
-        limits: LimitFlags,
+        terms: AccountFlags,
     },
     /// Show one account.
     Show {
@@ -200,7 +248,7 @@ pub(crate) struct NewAccount {
     #[arg(long, group = "funding")]
     pub unmetered: bool,
     #[command(flatten)]
-    pub limits: LimitFlags,
+    pub terms: AccountFlags,
 }
 
 /// What can be done with credit.

@@ -6,6 +6,7 @@ mod check;
 mod credit;
 mod explain;
 mod findings;
+mod kept;
 pub(crate) mod keys;
 mod ledger;
 mod line;
@@ -13,6 +14,7 @@ mod migrate;
 mod reconcile;
 mod records;
 mod secrets;
+mod settings;
 mod table;
 mod terms;
 mod upgrade;
@@ -165,10 +167,13 @@ pub(crate) fn perform(
             Err(problems) => terminal.mistaken(&problems),
         },
         Command::Check { file } => check::check(&file, environment, terminal),
-        Command::Explain { model, json } => match config::load_routes(config, environment) {
-            Ok(plan) => explain::explain(&plan, (&model, json), terminal),
-            Err(problems) => terminal.mistaken(&problems),
-        },
+        Command::Explain { model, json } => {
+            let kept = kept::look(config, environment, terminal);
+            match config::load_routes(config, environment, kept.as_ref()) {
+                Ok(plan) => explain::explain(&plan, (&model, json), terminal),
+                Err(problems) => terminal.mistaken(&problems),
+            }
+        }
         Command::Migrate { check } => match config::load_state(config, environment) {
             Ok(plan) => migrate::migrate(&plan, check, terminal),
             Err(problems) => terminal.mistaken(&problems),
@@ -264,7 +269,10 @@ async fn open(plan: &StatePlan) -> anyhow::Result<Stores> {
     let state = state::open(plan)?;
     let redis = plan.redis()?;
     let database = state::open_database(plan).await?;
-    let names = plan.names.clone();
+    let mut names = plan.names.clone();
+    if let Some(names) = &mut names {
+        names.add(&database.settings().await?);
+    }
     Ok(Stores { database, redis, pepper: state.pepper, names })
 }
 
@@ -302,6 +310,9 @@ async fn manage(
         }
         StoredCommand::Findings(command) => {
             findings::manage(database, command, (now, terminal)).await
+        }
+        StoredCommand::Settings(command) => {
+            settings::manage(database, command, (now, terminal)).await
         }
     }
 }

@@ -10,6 +10,8 @@ use tokenroute_domain::limit::Limits;
 use tokenroute_domain::money::NanoUsd;
 use tokenroute_domain::pool::{Ceiling, Period};
 
+use tokenroute_store::AccountTerms;
+
 use super::cell;
 use crate::config::Names;
 
@@ -39,11 +41,24 @@ pub(crate) struct LimitFlags {
     pub concurrency: Option<u32>,
 }
 
+/// Limits, tier and policy of an account.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AccountFlags {
+    /// The policy, a `[policies.NAME]` of the configuration, that says which models and providers its keys may
+    /// use.
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+}
+
 /// What a change to an account can take away first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AccountClearing {
     /// Its tier.
     Tier,
+    /// Its policy: all models and providers may be used.
+    Policy,
     /// Its own limits.
     Limits,
 }
@@ -92,6 +107,27 @@ impl LimitFlags {
             tokens_per_minute: self.tokens_per_minute,
             concurrency: self.concurrency,
         }
+    }
+}
+
+impl AccountFlags {
+    /// Whether nothing is named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.policy.is_none() && self.limits.is_empty()
+    }
+
+    /// Puts what is named in the place of what was.
+    pub(super) fn apply(&self, own: &mut AccountTerms) {
+        if let Some(named) = &self.policy {
+            own.policy = Some(Arc::from(named.as_str()));
+        }
+        self.limits.apply(&mut own.tier, &mut own.limits);
+    }
+
+    /// What is wrong with the names, in words for the operator.
+    pub(super) fn misnamed(&self, known: Option<&Names>) -> Option<String> {
+        let policy = || misnamed("policy", self.policy.as_slice(), &known?.policies);
+        self.limits.misnamed(known).or_else(policy)
     }
 }
 

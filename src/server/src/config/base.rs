@@ -84,6 +84,16 @@ impl Origin {
         Ok(Self { tls, host: parse_host(host)?, port, path_prefix: parse_path(path)? })
     }
 
+    /// Scheme, host and port: what a stored credential is bound to.
+    pub(crate) fn address(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        if self.host.contains(':') {
+            format!("{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            format!("{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+
     /// Whether the host can only be this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {

@@ -7,7 +7,7 @@ use super::file::{File, Fraction, Seconds};
 use super::plan::{ControlPlan, Plan, RoutesPlan, StatePlan};
 use super::problem::{PROBLEMS_MAX, Problem};
 use super::read::Written;
-use super::{Environment, control, limits, money, providers, routes, server};
+use super::{Environment, control, limits, money, policies, providers, routes, server};
 
 /// Checks what was typed. Relative paths are taken from `folder`, the file's own.
 pub(super) fn check(
@@ -101,7 +101,8 @@ fn plan(checker: &mut Checker<'_>, file: &File) -> Plan {
     let demo = file.demo.enabled.unwrap_or(file.providers.is_empty());
     let egress = providers::egress(checker, &file.egress);
     let providers = providers::check(checker, file, demo);
-    let catalog = routes::check(checker, file, &providers);
+    let policies = policies::check(checker, file, &providers);
+    let catalog = routes::check(checker, file, &providers).with_policies(policies);
     let providers = providers.into_iter().map(|provider| provider.plan).collect();
     Plan {
         state,

@@ -3,10 +3,17 @@
 //! `conf/tokenroute.toml` explains each field; `plan` says what they come to.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use secrecy::SecretString;
-use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer};
+
+// What administrators change by the API, and files say too.
+pub(crate) use tokenroute_api::settings::{
+    Deadlines, Fraction, Hedge, LongContext, Model, Patience, Policy, Price, Probe, Provider,
+    Route, Seconds, ServiceTiers, Target, Tier,
+};
+
+use super::stored::Stored;
 
 /// A whole file.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -31,6 +38,8 @@ pub(crate) struct File {
     pub money: Money,
     /// Limits under a name.
     pub tiers: BTreeMap<String, Tier>,
+    /// What accounts may use, under a name.
+    pub policies: BTreeMap<String, Policy>,
     /// Bounds of calls and connections.
     pub limits: Limits,
     /// How long things may take.
@@ -51,6 +60,9 @@ pub(crate) struct File {
     pub providers: BTreeMap<String, Provider>,
     /// Model names of one's own.
     pub routes: Vec<Route>,
+    /// What is not in the file, but in the database.
+    #[serde(skip)]
+    pub stored: Stored,
 }
 
 /// `[listen]`
@@ -161,17 +173,6 @@ pub(crate) struct Money {
     pub output_tokens_min: Option<i64>,
 }
 
-/// `[tiers.NAME]`; the fields are explained at the domain's `limit::Limits`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Tier {
-    pub requests_per_second: Option<i64>,
-    pub requests_per_minute: Option<i64>,
-    pub tokens_per_minute: Option<i64>,
-    pub concurrency: Option<i64>,
-}
-
 /// `[limits]`; the fields are explained at the proxy's `snapshot::Limits` and at
 /// `plan::Sizes`.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -200,22 +201,6 @@ pub(crate) struct Limits {
     pub body_idle_seconds: Option<Seconds>,
     pub write_stall_seconds: Option<Seconds>,
     pub keepalive_seconds: Option<Seconds>,
-}
-
-/// `[deadlines]`, and `[providers.NAME.deadlines]` where one provider differs; the
-/// fields are explained at the proxy's `snapshot::Deadlines`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-#[expect(clippy::struct_field_names, reason = "units stand last in every name")]
-pub(crate) struct Deadlines {
-    pub connect_seconds: Option<Seconds>,
-    pub head_seconds: Option<Seconds>,
-    pub first_token_seconds: Option<Seconds>,
-    pub stall_seconds: Option<Seconds>,
-    pub total_seconds: Option<Seconds>,
-    pub drain_seconds: Option<Seconds>,
-    pub pool_idle_seconds: Option<Seconds>,
 }
 
 /// `[routing]`: how a route that says nothing of its own tries its targets; the fields are explained at
@@ -270,244 +255,6 @@ pub(crate) struct Keys {
 pub(crate) struct Demo {
     /// Whether `demo/echo` answers.
     pub enabled: Option<bool>,
-}
-
-/// `[providers.NAME]`; a preset is the same table in a file of its own.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Provider {
-    /// The preset whose settings hold where this table says nothing.
-    pub preset: Option<String>,
-    /// What comes before `/chat/completions`.
-    pub base_url: Option<String>,
-    /// Whether a plain-text base URL may leave the host.
-    pub allow_http: Option<bool>,
-    /// The wire format that it speaks.
-    pub dialect: Option<String>,
-    /// The variable that holds the credential.
-    pub credential_env: Option<String>,
-    /// The file that holds the credential.
-    pub credential_file: Option<String>,
-    /// `cancel` or `drain`.
-    pub on_disconnect: Option<String>,
-    /// Whether it is spoken to in HTTP/2.
-    pub http2: Option<bool>,
-    /// Where it differs from `OpenAI`.
-    pub quirks: Quirks,
-    /// Where it differs from `[deadlines]`.
-    pub deadlines: Deadlines,
-    /// How it is looked after while nobody calls.
-    pub probe: Option<Probe>,
-    /// The models to list, with their prices.
-    pub models: Vec<Model>,
-}
-
-/// `[providers.NAME.quirks]`
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Quirks {
-    /// Whether it accepts `stream_options`.
-    pub stream_options: Option<bool>,
-    /// `inside`, `added` or `by_total`.
-    pub reasoning: Option<String>,
-    /// `message`, `prefix`, `partial` or `continue_final_message`.
-    pub prefill: Option<String>,
-    /// `max_tokens` or `max_completion_tokens`.
-    pub output_cap: Option<String>,
-}
-
-/// `[providers.NAME.probe]`
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Probe {
-    /// Time between two probes.
-    pub every_seconds: Option<Seconds>,
-    /// `models` or `completion`.
-    pub kind: Option<String>,
-}
-
-/// `[[providers.NAME.models]]`
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Model {
-    pub id: Option<String>,
-    pub created: Option<i64>,
-    pub context_tokens: Option<i64>,
-    pub output_tokens_max: Option<i64>,
-    pub image_tokens_max: Option<i64>,
-    // The fields of `Price` but `from`: a flattened table would hide unknown fields.
-    pub input: Option<String>,
-    pub input_cache_read: Option<String>,
-    pub input_cache_write: Option<String>,
-    pub input_cache_write_long: Option<String>,
-    pub input_audio: Option<String>,
-    pub input_image: Option<String>,
-    pub output: Option<String>,
-    pub output_reasoning: Option<String>,
-    pub output_audio: Option<String>,
-    pub output_image: Option<String>,
-    pub request: Option<String>,
-    pub long_context: Option<LongContext>,
-    pub service_tiers: Option<ServiceTiers>,
-    /// Prices from certain days on.
-    pub prices: Vec<Price>,
-}
-
-/// One of `prices`: in USD per million tokens, `request` in USD. The rates are explained at
-/// `domain::money::Price`.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Price {
-    /// The first day (UTC) that it holds on, as `YYYY-MM-DD`; without it, from ever on.
-    pub from: Option<String>,
-    pub input: Option<String>,
-    pub input_cache_read: Option<String>,
-    pub input_cache_write: Option<String>,
-    pub input_cache_write_long: Option<String>,
-    pub input_audio: Option<String>,
-    pub input_image: Option<String>,
-    pub output: Option<String>,
-    pub output_reasoning: Option<String>,
-    pub output_audio: Option<String>,
-    pub output_image: Option<String>,
-    pub request: Option<String>,
-    pub long_context: Option<LongContext>,
-    pub service_tiers: Option<ServiceTiers>,
-}
-
-/// `long_context` of a price: factors.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct LongContext {
-    /// Prompts of more input tokens are long.
-    pub above_tokens: Option<i64>,
-    pub input: Option<String>,
-    pub output: Option<String>,
-}
-
-/// `service_tiers` of a price: factors.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct ServiceTiers {
-    pub flex: Option<String>,
-    pub priority: Option<String>,
-    pub scale: Option<String>,
-}
-
-/// `[[routes]]`
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Route {
-    /// What clients ask for: a name, or `prefix/*`.
-    pub model: Option<String>,
-    // The fields of `Routing`, for this route alone: a flattened table would hide unknown fields.
-    pub attempts_max: Option<i64>,
-    pub attempts_seconds: Option<Seconds>,
-    pub wait_seconds_max: Option<Seconds>,
-    pub on_break: Option<String>,
-    pub balance: Option<String>,
-    pub affinity: Option<String>,
-    /// Deadlines that take the place of the provider's.
-    pub deadlines: Patience,
-    /// When a second target is tried while the first is silent.
-    pub hedge: Option<Hedge>,
-    /// Who answers, in order.
-    pub targets: Vec<Target>,
-}
-
-/// `[routes.deadlines]`; the fields are explained at the domain's `routing::Patience`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-#[expect(clippy::struct_field_names, reason = "units stand last in every name")]
-pub(crate) struct Patience {
-    pub connect_seconds: Option<Seconds>,
-    pub head_seconds: Option<Seconds>,
-    pub first_token_seconds: Option<Seconds>,
-    pub stall_seconds: Option<Seconds>,
-    pub total_seconds: Option<Seconds>,
-}
-
-/// `[routes.hedge]`; the fields are explained at the domain's `routing::Hedge`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Hedge {
-    pub quantile: Option<Fraction>,
-    pub share: Option<Fraction>,
-    pub wait_seconds_min: Option<Seconds>,
-}
-
-/// One of a route's `targets`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
-pub(crate) struct Target {
-    /// A provider's name.
-    pub provider: Option<String>,
-    /// The model's ID there.
-    pub model: Option<String>,
-    /// Share of the calls among targets of equal rank.
-    pub weight: Option<i64>,
-    /// Order among the targets: lower ranks first.
-    pub rank: Option<i64>,
-    /// Whether it goes on from an assistant's message that the request ends in.
-    pub prefill: Option<bool>,
-    /// How many tokens of input and output it can hold together.
-    pub context_tokens: Option<i64>,
-    /// How long one answer can be.
-    pub output_tokens_max: Option<i64>,
-    /// How many tokens one image can be.
-    pub image_tokens_max: Option<i64>,
-    /// What it costs, instead of what the provider's list of models says.
-    pub prices: Vec<Price>,
-}
-
-/// A length of time in seconds, whole or not.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(test, derive(serde::Serialize))]
-pub(crate) struct Seconds(pub f64);
-
-/// A part of a whole, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(test, derive(serde::Serialize))]
-pub(crate) struct Fraction(pub f64);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Number("a number of seconds")).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Fraction {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Number("a number")).map(Self)
-    }
-}
-
-/// Reads a number, whole or not; says what it should have been.
-struct Number(&'static str);
-
-impl Visitor<'_> for Number {
-    type Value = f64;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-    fn visit_f64<E>(self, number: f64) -> Result<f64, E> {
-        Ok(number)
-    }
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<f64, E> {
-        let smaller = |_| E::invalid_value(Unexpected::Signed(number), &"a smaller number");
-        i32::try_from(number).map(f64::from).map_err(smaller)
-    }
 }
 
 /// Reads a text that must never show up in `Debug`.

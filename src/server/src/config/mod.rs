@@ -12,6 +12,7 @@ mod file;
 mod limits;
 mod money;
 mod plan;
+mod policies;
 mod policy;
 mod preset;
 mod price;
@@ -20,6 +21,7 @@ mod providers;
 mod read;
 mod routes;
 mod server;
+mod stored;
 mod watch;
 
 #[cfg(test)]
@@ -27,12 +29,14 @@ mod tests;
 
 use std::path::Path;
 
+pub(crate) use base::Base;
 pub(crate) use plan::{
-    ControlPlan, DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Names, Plan, RoutesPlan,
-    Shutdown, StatePlan, Tls,
+    ControlPlan, DatabasePlan, Log, LogFormat, LogLevel, MoneyPlan, Names, Plan, ProviderPlan,
+    RoutesPlan, Shutdown, StatePlan, Tls,
 };
 pub(crate) use policy::words;
 pub(crate) use problem::Problem;
+pub(crate) use stored::{Kept, Unsound, Whole};
 pub(crate) use watch::Watch;
 
 /// Looks up a variable of the environment; tests pass their own.
@@ -51,6 +55,26 @@ pub(crate) fn load(
     environment: Environment<'_>,
 ) -> Result<Plan, Vec<Problem>> {
     check::check(typed(path)?, folder(path), environment)
+}
+
+/// The same, with what is kept in the database: one generation of both.
+pub(crate) fn load_with(
+    path: Option<&Path>,
+    environment: Environment<'_>,
+    kept: &Kept,
+) -> Result<Plan, Vec<Problem>> {
+    let mut written = typed(path)?;
+    stored::merge(&mut written, kept);
+    check::check(written, folder(path), environment)
+}
+
+/// What the file and what is kept come to, for who is about to change what is kept.
+pub(crate) fn judge(
+    path: Option<&Path>,
+    environment: Environment<'_>,
+    kept: &Kept,
+) -> Result<Whole, Unsound> {
+    stored::judge(typed(path)?, (folder(path), environment), kept)
 }
 
 /// Where a node's state is, whatever is wrong with the rest of its file: the operator's shell does
@@ -76,8 +100,13 @@ pub(crate) fn load_control(
 pub(crate) fn load_routes(
     path: Option<&Path>,
     environment: Environment<'_>,
+    kept: Option<&Kept>,
 ) -> Result<RoutesPlan, Vec<Problem>> {
-    check::check_routes(typed(path)?, folder(path), environment)
+    let mut written = typed(path)?;
+    if let Some(kept) = kept {
+        stored::merge(&mut written, kept);
+    }
+    check::check_routes(written, folder(path), environment)
 }
 
 fn typed(path: Option<&Path>) -> Result<read::Written, Vec<Problem>> {

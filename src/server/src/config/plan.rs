@@ -14,7 +14,7 @@ use tokenroute_proxy::egress::Egress;
 use tokenroute_proxy::snapshot::{
     Deadlines, Limits, MoneySettings, OnDisconnect, OutputCap, Probe, ProviderSettings, Settings,
 };
-use tokenroute_store::{BadAddress, RedisCache};
+use tokenroute_store::{BadAddress, RedisCache, SettingKind, StoredSettings};
 use tokenroute_wire::meter::Reasoning;
 use tokenroute_wire::request::PrefillForm;
 
@@ -106,6 +106,8 @@ pub(crate) struct StatePlan {
 pub(crate) struct Names {
     /// Tiers, in order.
     pub tiers: Vec<String>,
+    /// Policies, in order.
+    pub policies: Vec<String>,
     /// Providers, in order: those that the environment of a node can bring up among them.
     pub providers: Vec<String>,
 }
@@ -119,6 +121,23 @@ pub(crate) enum DatabasePlan {
     /// A server at this URL, which may hold a password, and the PEM file of the authorities that its
     /// certificate must be of.
     Postgres(SecretString, Option<PathBuf>),
+}
+
+impl Names {
+    /// Adds what is kept in the database.
+    pub(crate) fn add(&mut self, stored: &StoredSettings) {
+        for one in &stored.settings {
+            let names = match one.kind {
+                SettingKind::Provider => &mut self.providers,
+                SettingKind::Tier => &mut self.tiers,
+                SettingKind::Policy => &mut self.policies,
+                SettingKind::Route => continue,
+            };
+            names.push(one.name.clone());
+            names.sort();
+            names.dedup();
+        }
+    }
 }
 
 impl StatePlan {

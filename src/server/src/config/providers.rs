@@ -16,7 +16,8 @@ use super::base::{Base, Origin};
 use super::check::{Checker, bounds};
 use super::file::{self, File, Provider};
 use super::plan::{ModelPlan, ProviderPlan};
-use super::{credential, deadlines, preset, price};
+use super::stored::Sealed;
+use super::{credential, deadlines, preset, price, stored};
 
 /// The name of the provider that runs in this process.
 pub(super) const DEMO: &str = "demo";
@@ -70,7 +71,12 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, demo: bool) -> Vec<C
     for (name, typed) in file.providers.iter().take(PROVIDERS_MAX) {
         let path = format!("providers.{name}");
         check_name(checker, &path, name);
-        providers.push(check_one(checker, (&path, name), typed, &defaults));
+        let sealed = file.stored.provider(name);
+        let one = check_one(checker, (&path, name), (typed, sealed), &defaults);
+        if sealed.is_some() {
+            stored::check_reach(checker, &path, &one.plan.base, &file.egress);
+        }
+        providers.push(one);
     }
     if file.providers_from_environment.unwrap_or(file.providers.is_empty()) {
         let absent = |name: &&str| !file.providers.contains_key(*name);
@@ -136,22 +142,26 @@ fn from_environment(
     checker.variable(variable)?;
     let typed = Provider { preset: Some(name.to_owned()), ..Provider::default() };
     let path = format!("environment.{variable}");
-    Some(check_one(checker, (&path, name), &typed, defaults))
+    Some(check_one(checker, (&path, name), (&typed, None), defaults))
 }
 
 /// One provider; what it does not say, its preset says.
 fn check_one(
     checker: &mut Checker<'_>,
     (path, name): (&str, &str),
-    typed: &Provider,
+    (typed, stored): (&Provider, Option<Sealed<'_>>),
     defaults: &Deadlines,
 ) -> Checked {
     let preset = find_preset(checker, path, typed);
     let open = preset.is_some();
     let preset = preset.unwrap_or_default();
     let at = |field: &str| format!("{path}.{field}");
-    let credential = check_credential(checker, path, typed, &preset);
     let base = check_base(checker, (path, name), typed, &preset);
+    let credential = match stored {
+        // What the environment of a node holds is not sent where an administrator says.
+        Some(sealed) => sealed.open(checker, (path, name), typed, &base),
+        None => check_credential(checker, path, typed, &preset),
+    };
     let dialect = typed.dialect.as_deref().or(preset.dialect.as_deref());
     checker.word(&at("dialect"), dialect, &DIALECTS, ());
     let end = typed.on_disconnect.as_deref().or(preset.on_disconnect.as_deref());

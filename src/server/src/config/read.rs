@@ -65,14 +65,45 @@ pub(super) fn loose_permissions(path: &Path) -> Option<String> {
 /// Reads TOML text. The error is for text that is no TOML at all.
 pub(super) fn toml<T: DeserializeOwned + Default>(text: &str) -> Result<Written<T>, Problem> {
     let table: toml::Table = text.parse().map_err(|error| not_toml(text, &error))?;
-    let mut table = toml::Value::Table(table);
+    Ok(value(toml::Value::Table(table)))
+}
+
+/// Reads the text of a JSON object as if it stood in a file. A `null` says nothing.
+pub(super) fn json<T: DeserializeOwned + Default>(text: &str) -> Written<T> {
+    if let Ok(object @ serde_json::Value::Object(_)) = serde_json::from_str(text) {
+        return value(as_toml(object));
+    }
+    let problems = vec![Problem::new("file", "is no JSON object")];
+    Written { problems, ..Written::default() }
+}
+
+fn as_toml(json: serde_json::Value) -> toml::Value {
+    use serde_json::Value;
+    match json {
+        // It stands in lists alone, and is found wrong there.
+        Value::Null => toml::Value::Table(toml::Table::new()),
+        Value::Bool(value) => value.into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().unwrap_or(f64::MAX).into(),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(list) => list.into_iter().map(as_toml).collect::<Vec<_>>().into(),
+        Value::Object(members) => {
+            let said = members.into_iter().filter(|(_, value)| !value.is_null());
+            toml::Value::Table(said.map(|(name, value)| (name, as_toml(value))).collect())
+        }
+    }
+}
+
+fn value<T: DeserializeOwned + Default>(mut table: toml::Value) -> Written<T> {
     let mut problems = Vec::new();
     for _ in 0..WRONG_TYPES_MAX {
         let mut unknown = Vec::new();
         match typed(table.clone(), &mut unknown) {
             Ok(file) => {
                 problems.append(&mut unknown);
-                return Ok(Written { file, problems, warnings: Vec::new() });
+                return Written { file, problems, warnings: Vec::new() };
             }
             Err(error) => {
                 let path: Vec<Step> = error.path().iter().filter_map(step).collect();
@@ -84,7 +115,7 @@ pub(super) fn toml<T: DeserializeOwned + Default>(text: &str) -> Result<Written<
         }
     }
     problems.push(Problem::new("file", "has too many wrong values to go on"));
-    Ok(Written { file: T::default(), problems, warnings: Vec::new() })
+    Written { file: T::default(), problems, warnings: Vec::new() }
 }
 
 /// One pass: the typed value, or where and why it has a wrong type.

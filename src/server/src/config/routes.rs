@@ -32,12 +32,15 @@ pub(super) fn check(checker: &mut Checker<'_>, file: &File, providers: &[Checked
     for (index, provider) in providers.iter().enumerate() {
         table.add_list(ProviderIndex(index), provider);
     }
-    if file.routes.len() > ROUTES_MAX {
+    let all = file.routes.len().saturating_add(file.stored.routes.len());
+    if all > ROUTES_MAX {
         checker.problem("routes", format!("are too many: at most {ROUTES_MAX}"));
     }
     let mut own = HashSet::new();
-    for (place, typed) in file.routes.iter().take(ROUTES_MAX).enumerate() {
-        let path = format!("routes[{place}]");
+    let typed = file.routes.iter().enumerate();
+    let typed = typed.map(|(place, typed)| (format!("routes[{place}]"), typed));
+    let stored = file.stored.routes.iter().map(|(name, typed)| (format!("routes.{name}"), typed));
+    for (path, typed) in typed.chain(stored).take(ROUTES_MAX) {
         let model = check_model(checker, &path, typed);
         // Also where the name is wrong: every problem is told at once.
         let policy = Arc::new(policy::of_route(checker, &path, typed, &defaults));

@@ -60,6 +60,7 @@ fn names(file: &file::File) -> Names {
     let providers: BTreeSet<String> = providers.collect();
     Names {
         tiers: file.tiers.keys().cloned().collect(),
+        policies: file.policies.keys().cloned().collect(),
         providers: providers.into_iter().collect(),
     }
 }

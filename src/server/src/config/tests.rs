@@ -5,6 +5,7 @@ mod files;
 mod fuzz;
 mod money;
 mod routing;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -178,6 +179,15 @@ fn the_reference_file_shows_every_setting() {
     let file = serde_json::to_value(&written.file).unwrap();
     let mut fields = BTreeMap::new();
     collect_fields("", &file, &mut fields);
+    for (path, schema) in [
+        (".deadlines", "Deadlines"),
+        (".providers", "Provider"),
+        (".routes", "Route"),
+        (".tiers.trial", "Tier"),
+        (".policies.eu", "Policy"),
+    ] {
+        add_fields(path, &schemas()[schema], &mut fields);
+    }
     // They are explained at `[deadlines]` and at the model's own price.
     let elsewhere =
         [".providers.deadlines", ".providers.models.prices.", ".routes.targets.prices."];
@@ -189,6 +199,32 @@ fn the_reference_file_shows_every_setting() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// What the management API's document says of its types: a field that says nothing is not written.
+fn schemas() -> serde_json::Value {
+    let document = serde_json::to_value(tokenroute_control::openapi()).unwrap();
+    document["components"]["schemas"].clone()
+}
+
+/// Adds each field that a schema has, as one that is not shown if it was not there yet.
+fn add_fields(path: &str, schema: &serde_json::Value, fields: &mut BTreeMap<String, bool>) {
+    if !schema.is_object() {
+        return;
+    }
+    let alternatives =
+        ["oneOf", "anyOf", "allOf"].iter().filter_map(|word| schema[word].as_array());
+    for one in alternatives.flatten().chain([&schema["items"]]) {
+        add_fields(path, one, fields);
+    }
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        add_fields(path, &schemas()[name], fields);
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        fields.entry(path.clone()).or_insert(false);
+        add_fields(&path, schema, fields);
+    }
+}
+
 /// Every field, and whether it is shown in any place: providers and list items have no names here.
 fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut BTreeMap<String, bool>) {
     match value {
@@ -196,7 +232,10 @@ fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut BTreeMap<S
             fields.entry(path.to_owned()).or_insert(false);
         }
         serde_json::Value::Object(table) if path == ".providers" => {
-            table.values().for_each(|value| collect_fields(path, value, fields));
+            let fields_of = table.values().filter_map(serde_json::Value::as_object).flatten();
+            for (key, value) in fields_of {
+                collect_fields(&format!("{path}.{key}"), value, fields);
+            }
         }
         serde_json::Value::Object(table) => {
             fields.insert(path.to_owned(), true);

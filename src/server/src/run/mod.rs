@@ -12,6 +12,8 @@ mod money;
 pub(crate) mod presence;
 mod reload;
 mod room;
+mod rules;
+mod settings;
 mod signals;
 mod sockets;
 mod store_metrics;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
+use tokenroute_domain::journal::Ended;
 use tokenroute_proxy::admin::Admin;
 use tokenroute_proxy::gateway::{Gateway, Parts};
 use tokenroute_proxy::lifecycle::Lifecycle;
@@ -38,7 +41,7 @@ use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::certificates::Certificates;
 use self::frame::Frame;
@@ -51,7 +54,7 @@ use self::store_metrics::StoreMetrics;
 use self::stores::{KeyDirectory, Stores};
 use self::successor::Program;
 use self::supervisor::{Edge, Supervisor};
-use crate::config::{Plan, Watch};
+use crate::config::{Kept, Plan, Watch};
 use crate::state::{self, State};
 
 pub(crate) use self::sockets::inherit;
@@ -87,26 +90,37 @@ pub(crate) fn run(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match start.role {
         Role::All | Role::Edge => serve(plan, start),
-        Role::Control => control(&plan, start),
+        Role::Control => control(plan, start),
     }
 }
 
 /// Keeps the books in order.
-fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
+fn control(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
+    let watch = start.path.map(Watch::new);
     let background = background()?;
     let mut signals = background.block_on(async { Signals::listen() })?;
     let state = state::open(&plan.state)?;
     let (outbox, ended) = Outbox::new(1);
-    let stores = background.block_on(Stores::open(plan, (&state, start.role), ended))?;
+    let opened = open(plan, (start.path, start.role), (&state, ended));
+    let (stores, plan, kept) = background.block_on(opened)?;
     let metrics = metrics(&stores)?;
-    let (targets, _unheard) = Targets::new(&metrics);
-    let table = Snapshot::new(plan.settings(1, 0), (&Resolver::default(), &targets), &metrics);
+    let (targets, heard) = Targets::new(&metrics);
+    let resolver = Arc::new(Resolver::default());
+    let table = Snapshot::new(plan.settings(1, 0), (&resolver, &targets), &metrics);
     let snapshot = Arc::new(ArcSwap::from_pointee(table));
     let (lifecycle, page_outbox) = (Lifecycle::default(), outbox.clone());
     let hosts = plan.admin_hosts.clone();
-    let (socket, managing) = Sockets::without_edge(plan)?;
-    let parts = control::parts(plan, &managing, (&state, &stores), Arc::clone(&snapshot))?;
+    let (socket, managing) = Sockets::without_edge(&plan)?;
+    let shared = (start.path, Arc::clone(&snapshot));
+    let parts = control::parts(&plan, (&managing, start.role), (&state, &stores), shared)?;
+    let (table, counted) = (Arc::clone(&snapshot), metrics.clone());
     let pages = Admin { lifecycle, metrics, outbox: page_outbox, snapshot, hosts };
+    let changes = stores.watch_settings(background.handle(), &kept.settings);
+    let (file, used) = (start.path.map(Path::to_owned), (plan, stores.database.clone()));
+    stores.share_targets(background.handle(), &targets, heard);
+    let tables = (table, resolver, targets, counted);
+    let reloader = Reloader::new((file, kept, changes), used, tables, None, (0, u64::MAX));
+    background.spawn(reloader.run(signals.hangup.take(), watch));
     let stop = watch::Sender::new(false);
     background.block_on(invite(Some(&parts)));
     let managing = control::Control::start(parts, &managing, stop.subscribe())?;
@@ -132,7 +146,7 @@ fn control(plan: &Plan, start: Start<'_>) -> anyhow::Result<()> {
 }
 
 /// Serves calls.
-fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
+fn serve(plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let program = Program::of_process()?;
     let watch = start.path.map(Watch::new);
     // Outlives the edge's runtime, so that what is behind it can finish its work.
@@ -142,7 +156,8 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     let state = state::open(&plan.state)?;
 
     let (outbox, ended) = Outbox::new(plan.sizes.records_max);
-    let stores = background.block_on(Stores::open(&plan, (&state, start.role), ended))?;
+    let opened = open(plan, (start.path, start.role), (&state, ended));
+    let (stores, mut plan, kept) = background.block_on(opened)?;
     let demo_port = background.block_on(start_demo(&plan))?;
     let (metrics, lifecycle) = (metrics(&stores)?, Lifecycle::default());
     let room = Room::find(&mut plan, &metrics)?;
@@ -173,13 +188,11 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     };
     background.spawn(Prober::new(Arc::clone(&snapshot), metrics.clone()).run());
     let certificates = plan.listen.tls.as_ref().map(Certificates::load).transpose()?;
-    let managing = sockets
-        .control
-        .as_ref()
-        .map(|socket| control::parts(&plan, socket, (&state, &stores), Arc::clone(&snapshot)));
-    let managing = managing.transpose()?;
-    background.block_on(greet(&plan, &stores, &state))?;
-    background.block_on(invite(managing.as_ref()));
+    let shared = (start.path, Arc::clone(&snapshot));
+    let socket = sockets.control.as_ref().map(|socket| (socket, start.role));
+    let managing =
+        socket.map(|of| control::parts(&plan, of, (&state, &stores), shared)).transpose()?;
+    background.block_on(greet(&plan, (&stores, &state), managing.as_ref()))?;
     // Before anybody can see that it serves, so that who sees that finds it.
     let presence = enter(&plan);
     let services = (gateway, room.door.clone(), admin, managing);
@@ -192,9 +205,10 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     if !start.predecessor.ready().context("the predecessor cannot be told")? {
         supervisor::notify(&[NotifyState::Ready]);
     }
+    let settings = stores.watch_settings(background.handle(), &kept.settings);
     let (path, used) = (start.path.map(Path::to_owned), (plan, stores.database.clone()));
     let tables = (snapshot, resolver, targets, metrics);
-    let reloader = Reloader::new(path, used, tables, certificates, found);
+    let reloader = Reloader::new((path, kept, settings), used, tables, certificates, found);
     reloader.note_prices(background.handle());
     stores.share_targets(background.handle(), &reloader.targets, changes);
     background.spawn(reloader.run(signals.hangup.take(), watch));
@@ -205,6 +219,11 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     outbox.close();
     let lost = stores.finish(background.handle());
     supervised?;
+    all_told(lost)
+}
+
+/// Whether the database knows of every call.
+fn all_told(lost: usize) -> anyhow::Result<()> {
     anyhow::ensure!(
         lost == 0,
         "{lost} calls could not be told to the database; the journal has those with money in them"
@@ -212,14 +231,31 @@ fn serve(mut plan: Plan, start: Start<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says where it serves, and shows the first key to who has none.
-async fn greet(plan: &Plan, stores: &Stores, state: &State) -> anyhow::Result<()> {
+/// Opens the stores, and puts the settings that they keep into the plan.
+async fn open(
+    plan: Plan,
+    (path, role): (Option<&Path>, Role),
+    (state, ended): (&State, mpsc::Receiver<Ended>),
+) -> anyhow::Result<(Stores, Plan, Kept)> {
+    let stores = Stores::open(&plan, (state, role), ended).await?;
+    let (plan, kept) = settings::merge(plan, path, (&stores.database, &state.vault)).await?;
+    Ok((stores, plan, kept))
+}
+
+/// Says where it serves, and shows the first key to who has none, and a link to the first administrator.
+async fn greet(
+    plan: &Plan,
+    (stores, state): (&Stores, &State),
+    managing: Option<&tokenroute_control::Parts>,
+) -> anyhow::Result<()> {
     let key = welcome::first_key(&stores.database, state).await?;
     match welcome::print(plan, key.as_ref(), &mut std::io::stdout()) {
-        Err(error) if key.is_some() => Err(error).context("the first key cannot be shown"),
+        Err(error) if key.is_some() => return Err(error).context("the first key cannot be shown"),
         // Whoever read what the predecessor printed may have left since.
-        Err(_) | Ok(()) => Ok(()),
+        Err(_) | Ok(()) => {}
     }
+    invite(managing).await;
+    Ok(())
 }
 
 /// Shows a link to who is to be the first administrator, where there is none.
@@ -230,7 +266,7 @@ async fn invite(managing: Option<&tokenroute_control::Parts>) {
         Ok(Some(link)) => welcome::print_link(&link, &mut std::io::stdout()).unwrap_or_default(),
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!(%error, "no link to set up the first administrator can be made")
+            tracing::warn!(%error, "no link to set up the first administrator can be made");
         }
     }
 }

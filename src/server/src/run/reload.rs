@@ -9,13 +9,14 @@ use tokenroute_proxy::metrics::Metrics;
 use tokenroute_proxy::resolve::Resolver;
 use tokenroute_proxy::snapshot::Snapshot;
 use tokenroute_proxy::targets::Targets;
-use tokenroute_store::Database;
+use tokenroute_store::{Database, StoredSettings};
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 
 use super::certificates::Certificates;
 use super::money;
-use crate::config::{self, Plan, Watch};
+use crate::config::{self, Kept, Plan, Watch};
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -36,12 +37,16 @@ pub(crate) struct Reloader {
     pub(crate) plan: Plan,
     /// Where versions of prices are written down.
     pub(crate) database: Database,
+    /// What the database keeps of settings.
+    pub(crate) kept: Kept,
+    /// Tells when that has changed.
+    pub(crate) changes: watch::Receiver<Arc<StoredSettings>>,
 }
 
 impl Reloader {
-    /// Reloads what is at `path` into these tables.
+    /// Reloads what is at `path`, and what is kept, into these tables.
     pub(crate) fn new(
-        path: Option<PathBuf>,
+        (path, kept, changes): (Option<PathBuf>, Kept, watch::Receiver<Arc<StoredSettings>>),
         (plan, database): (Plan, Database),
         (snapshot, resolver, targets, metrics): (
             Arc<ArcSwap<Snapshot>>,
@@ -63,6 +68,8 @@ impl Reloader {
             memory_bytes,
             plan,
             database,
+            kept,
+            changes,
         }
     }
 
@@ -72,17 +79,20 @@ impl Reloader {
         runtime.spawn(money::note_prices(self.database.clone(), prices));
     }
 
-    /// Reloads on SIGHUP and when a file has changed, for as long as the process lives.
+    /// Reloads on SIGHUP and when a file or a setting of the database has changed, for as long as the process
+    /// lives.
     pub(crate) async fn run(mut self, mut hangup: Option<Signal>, mut watch: Option<Watch>) {
         loop {
-            if wait(hangup.as_mut(), watch.as_mut()).await {
+            if wait(hangup.as_mut(), watch.as_mut(), &mut self.changes).await {
                 self.reload();
             }
         }
     }
 
     fn reload(&mut self) {
-        let mut plan = match config::load(self.path.as_deref(), &config::environment) {
+        self.kept.settings = Arc::clone(&self.changes.borrow_and_update());
+        let loaded = config::load_with(self.path.as_deref(), &config::environment, &self.kept);
+        let mut plan = match loaded {
             Ok(plan) => plan,
             Err(problems) => {
                 self.metrics.reload_failures.inc();
@@ -107,12 +117,17 @@ impl Reloader {
         self.metrics.reloads.inc();
         self.plan = plan;
         self.note_prices(&Handle::current());
-        tracing::info!(generation, "the configuration was reloaded");
+        let settings = self.kept.settings.version;
+        tracing::info!(generation, settings, "the configuration was reloaded");
     }
 }
 
 /// Waits for a reason to reload; `false` if there was none yet.
-async fn wait(hangup: Option<&mut Signal>, watch: Option<&mut Watch>) -> bool {
+async fn wait(
+    hangup: Option<&mut Signal>,
+    watch: Option<&mut Watch>,
+    settings: &mut watch::Receiver<Arc<StoredSettings>>,
+) -> bool {
     let hangup = async {
         match hangup {
             Some(hangup) => hangup.recv().await,
@@ -125,6 +140,8 @@ async fn wait(hangup: Option<&mut Signal>, watch: Option<&mut Watch>) -> bool {
             let _changed = watch.is_some_and(Watch::changed);
             true
         }
+        // Who told of changes has ended with the process's other work.
+        Ok(()) = settings.changed() => true,
         () = tokio::time::sleep(POLL) => watch.is_some_and(Watch::changed),
     }
 }

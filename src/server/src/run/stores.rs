@@ -19,7 +19,7 @@ use tokenroute_proxy::limits::{Limiter, Shared};
 use tokenroute_proxy::targets::{Changed, Targets};
 use tokenroute_store::{
     BankOptions, Cached, Database, Directory, DirectoryOptions, Journal, JournalOptions, Leader,
-    LimitStore, RedisBank, RedisCache, SqlBank, TargetHints,
+    LimitStore, RedisBank, RedisCache, SqlBank, StoredSettings, TargetHints,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Role;
 use super::money::{self, FindingCounts, Journalled, RedisBanking, SqlBanking};
+use super::settings;
 use crate::config::{DatabasePlan, MoneyPlan, Plan};
 use crate::state::State;
 
@@ -144,6 +145,22 @@ impl Stores {
                 ours.publish(&changed.target, changed.off);
             }
         });
+    }
+
+    /// Tells from now on when settings are no longer as `first`.
+    pub(crate) fn watch_settings(
+        &self,
+        runtime: &Handle,
+        first: &Arc<StoredSettings>,
+    ) -> watch::Receiver<Arc<StoredSettings>> {
+        let (known, changes) = watch::channel(Arc::clone(first));
+        runtime.spawn(settings::watch(self.database.clone(), known, self.stop.subscribe()));
+        changes
+    }
+
+    /// Whether edges tell each other about targets.
+    pub(crate) const fn hears_hints(&self) -> bool {
+        self.hints.is_some()
     }
 
     /// Keeps limits, with the other edges if there can be any.

@@ -11,7 +11,7 @@ use tokenroute_domain::time::Timestamp;
 use crate::terms::{LimitsText, TermsText};
 
 /// The form written here; other forms are not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What Redis holds for a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ struct Text {
     terms: TermsText,
     account_limits: LimitsText,
     account_tier: Option<String>,
+    account_policy: Option<String>,
     confirmed: u64,
 }
 
@@ -52,6 +53,7 @@ pub(super) fn write(hash: &KeyHash, key: &ApiKey, confirmed: Timestamp) -> Optio
         terms: TermsText::from(&*key.terms),
         account_limits: key.terms.account_limits.into(),
         account_tier: key.terms.account_tier.as_deref().map(str::to_owned),
+        account_policy: key.terms.account_policy.as_deref().map(str::to_owned),
         confirmed: confirmed.micros(),
     };
     serde_json::to_string(&text).ok()
@@ -80,6 +82,7 @@ fn read_key(bytes: &[u8], hash: &KeyHash) -> Option<Fetched> {
     let terms = Terms {
         account_limits: text.account_limits.into(),
         account_tier: text.account_tier.map(Arc::from),
+        account_policy: text.account_policy.map(Arc::from),
         ..text.terms.read()?
     };
     let key = ApiKey {
@@ -146,7 +149,7 @@ mod tests {
         assert_eq!(read(tombstone(&mine).as_bytes(), &mine), Fetched::Revoked);
         assert_eq!(read(tombstone(&mine).as_bytes(), &other), Fetched::Foreign);
         assert_eq!(read(b"", &mine), Fetched::Nothing);
-        assert!(text.len() < 512, "{}", text.len());
+        assert!(text.len() < 576, "{}", text.len());
     }
 
     #[test]

@@ -113,7 +113,7 @@ macro_rules! known {
     ($rest:literal) => {
         concat!(
             "SELECT api_keys.id, api_keys.account, accounts.funding, api_keys.expires, api_keys.terms,
-                    accounts.tier, accounts.requests_per_second, accounts.requests_per_minute,
+                    accounts.tier, accounts.policy, accounts.requests_per_second, accounts.requests_per_minute,
                     accounts.tokens_per_minute, accounts.concurrency
              FROM api_keys JOIN accounts ON accounts.id = api_keys.account ",
             $rest
@@ -260,6 +260,7 @@ fn api_key(row: &Row) -> Result<ApiKey, Error> {
     let terms = Terms {
         account_limits: limits(row)?,
         account_tier: row.text_if_any("tier")?.map(Arc::from),
+        account_policy: row.text_if_any("policy")?.map(Arc::from),
         ..own
     };
     Ok(ApiKey {

@@ -44,6 +44,7 @@ mod outages;
 mod postgres;
 mod postgres_server;
 mod redis_server;
+mod settings;
 mod sqlite;
 mod support;
 mod two_edges;

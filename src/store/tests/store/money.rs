@@ -366,6 +366,12 @@ async fn workers_at_the_same_time_post_each_call_once(fresh: &impl Fresh) {
     is_sound(fresh.database()).await;
 }
 
+/// A key's terms with what is said of its account.
+fn of_account((tier, policy): (&str, &str), account_limits: Limits, own: Terms) -> Terms {
+    let (account_tier, account_policy) = (Some(tier.into()), Some(policy.into()));
+    Terms { account_tier, account_policy, account_limits, ..own }
+}
+
 async fn terms_reach_edges(fresh: &impl Fresh) {
     let database = fresh.database();
     prepaid(database).await;
@@ -401,8 +407,7 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
         None
     );
     let found = database.find_key(&hash(1)).await.unwrap().unwrap();
-    let whole =
-        Terms { account_tier: Some("silver".into()), account_limits: limits, ..terms.clone() };
+    let whole = of_account(("silver", "eu"), limits, terms.clone());
     assert_eq!(*found.terms, whole);
     let changed = database.key_changes(start, 9).await.unwrap();
     assert_eq!(changed.iter().map(|one| one.hash).collect::<Vec<_>>(), [hash(1), hash(2)]);

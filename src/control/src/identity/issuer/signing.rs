@@ -25,6 +25,8 @@ use crate::identity::secret;
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_hours(1);
 /// How long a key signs.
 const KEY_LIFE: Duration = Duration::from_hours(30 * 24);
+/// How long a key signs beside another that has taken over: what it signs last ends before it is forgotten.
+const RETIRED_LIFE: Duration = Duration::from_hours(12);
 /// What access tokens call themselves (RFC 9068).
 const TYPE: &str = "at+jwt";
 
@@ -84,17 +86,21 @@ pub(crate) async fn published(parts: &Parts) -> Result<Value, tokenroute_store::
     Ok(json!({ "keys": keys }))
 }
 
+/// Whether a key may sign now. One that was retired signs on for a while: where nodes have different vaults, by
+/// mistake, each goes on with its own and does not make another at every turn.
+fn may_sign(key: &IssuerKey, now: Timestamp) -> bool {
+    let retired = key.retired.is_some_and(|retired| now.since(retired) >= RETIRED_LIFE);
+    now.since(key.created) < KEY_LIFE && !retired
+}
+
 /// The key that signs now, which is made if there is none.
 async fn current(parts: &Parts, now: Timestamp) -> Result<(String, EncodingKey), Problem> {
     let keys = parts.database.issuer_keys().await?;
-    let newest = keys.iter().find(|key| key.retired.is_none());
-    if let Some(key) = newest.filter(|key| now.since(key.created) < KEY_LIFE) {
+    for key in keys.iter().filter(|key| may_sign(key, now)) {
         match parts.vault.unseal(&place(&key.kid), &key.sealed) {
             Ok(secret) => return Ok((key.kid.clone(), decoded(&secret)?)),
-            // Nothing is lost with it: another can be made.
-            Err(error) => {
-                tracing::warn!(%error, "the issuer's key cannot be read; a new one is made");
-            }
+            // Nothing is lost with it: there is another, or one can be made.
+            Err(error) => tracing::warn!(%error, "a key of the issuer cannot be read"),
         }
     }
     let (key, encoding) = make(parts, now)?;
@@ -135,4 +141,23 @@ fn place(kid: &str) -> Place<'_> {
 fn decoded(secret: &SecretString) -> Result<EncodingKey, Problem> {
     let der = STANDARD.decode(secret.expose_secret()).map_err(|_unsaid| Problem::Internal)?;
     Ok(EncodingKey::from_ec_der(&der))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PURGE_KEEP;
+    use super::*;
+
+    #[test]
+    fn a_key_signs_for_its_time_and_a_retired_one_for_less() {
+        let day = Duration::from_hours(24);
+        let start = Timestamp(1_800_000_000_000_000);
+        let (kid, sealed, public) = Default::default();
+        let key = IssuerKey { kid, sealed, public, created: start, retired: None };
+        assert!(may_sign(&key, start.plus(day * 29)) && !may_sign(&key, start.plus(day * 30)));
+        let retired = IssuerKey { retired: Some(start.plus(day)), ..key };
+        assert!(may_sign(&retired, start.plus(day + day / 3)));
+        assert!(!may_sign(&retired, start.plus(day + day / 2)));
+        assert!(RETIRED_LIFE + TOKEN_LIFE < PURGE_KEEP, "its tokens end while it is published");
+    }
 }

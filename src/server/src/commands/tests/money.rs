@@ -78,7 +78,7 @@ fn accounts_are_made_listed_and_shown() {
     let acme = one_json(&state, &["accounts", "show", "acme", "--json"]);
     let wanted = serde_json::json!({
         "id": id.trim(), "name": "acme", "funding": "prepaid", "balance_usd": "0.00", "keys": 0,
-        "tier": "gold", "created": "2026-01-01T00:00:00.000000Z",
+        "tier": "gold", "policy": null, "created": "2026-01-01T00:00:00.000000Z",
         "limits": {
             "requests_per_second": null, "requests_per_minute": null, "tokens_per_minute": null,
             "concurrency": null,
