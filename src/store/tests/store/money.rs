@@ -398,7 +398,7 @@ async fn terms_reach_edges(fresh: &impl Fresh) {
     let start = database.key_epoch().await.unwrap();
     let limits = Limits { tokens_per_minute: Some(u64::MAX / 2), ..Limits::default() };
     let silver = |all: &mut AccountTerms| {
-        (all.tier, all.limits) = (Some("silver".into()), limits);
+        (all.tier, all.policy, all.limits) = (Some("silver".into()), Some("eu".into()), limits);
     };
     let changed = database.acting("tester").change_account(account(), silver, T0).await.unwrap();
     assert_eq!(changed, Some(vec![hash(1), hash(2)]));
