@@ -33,7 +33,9 @@ def issuer():
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory, provider, issuer, start_in):
-    return start_in(tmp_path_factory.mktemp("keys"), provider=provider, control_more=control_section(issuer))
+    tiers = "[tiers.silver]\nrequests_per_minute = 500"
+    more = control_section(issuer)
+    return start_in(tmp_path_factory.mktemp("keys"), provider=provider, control_more=more, sections=tiers)
 
 
 @pytest.fixture
@@ -282,6 +284,8 @@ def test_an_administrator_runs_accounts(gateway, admin, person):
     changed = admin(at, "PATCH", {"tier": "silver", "limits": {"requests_per_minute": 1000}}).json()
     assert (changed["tier"], changed["limits"]) == ("silver", {"requests_per_minute": 1000})
     assert admin(at, "PATCH", {"tier": None}).json()["tier"] is None
+    for nobody_made in ({"tier": "golden"}, {"policy": "golden"}):
+        assert admin(at, "PATCH", nobody_made).reason == "name_unknown"
     assert admin(at, "PATCH", {}).json()["limits"] == {"requests_per_minute": 1000}
     once = lambda: [("idempotency-key", secrets.token_hex(8))]
     assert admin(f"{at}/withdraw", "POST", {"amount_usd": "2"}, once()).json()["balance_usd"] == "3.00"

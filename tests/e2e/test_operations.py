@@ -196,6 +196,7 @@ def test_metrics_move_and_stay_bounded(start):
     assert gateway.metric("tokenroute_route_tokens_total", route="box/*", direction="output") == 7
     assert gateway.metric("tokenroute_route_cost_nano_usd_total", route="box/echo") == 3 * 1_000 + 3 * 4_000
     assert gateway.metric("tokenroute_first_token_seconds_count") >= 1
+    until(lambda: any("tokenroute_tasks{runtime=\"background\"}" in one for one in series()), "tasks are counted")
     before = series()
     for number in range(30):
         gateway.ask(chat(f"box/words-{number + 1}"))

@@ -15,7 +15,7 @@ import time
 import pytest
 from hyperframe.frame import GoAwayFrame
 
-from harness import http2, programs, raw
+from harness import http2, ports, programs, raw
 from harness.gateway import Gateway, chat
 from harness.process import is_gone
 from harness.streams import Streams
@@ -213,7 +213,7 @@ targets = [{ provider = "box", model = "echo" }]
     gateway.upgrade()
     assert gateway.ask(chat("late")).status == 200
     # A changed address is one that the successor listens on by itself.
-    old, gateway.address = gateway.address, (gateway.address[0], gateway.admin_port + 1)
+    old, gateway.address = gateway.address, (gateway.address[0], ports.free())
     gateway.write_config(gateway.config.read_text().replace(f":{old[1]}\"", f":{gateway.address[1]}\""))
     gateway.upgrade()
     assert gateway.ask(chat("late")).status == 200

@@ -42,6 +42,8 @@ pub trait Edges: fmt::Debug + Send + Sync {
     fn targets(&self) -> Targets;
     /// What limits this key alone, by its own terms and the tiers that are in use.
     fn limits(&self, key: &ApiKey) -> Limits;
+    /// Whether a tier of this name is in use.
+    fn knows_tier(&self, name: &str) -> bool;
 }
 
 /// What edges are told of a key.

@@ -64,6 +64,7 @@ pub(crate) async fn change(
             text::name(param, named)?;
         }
     }
+    known(parts, wish)?;
     let limits = wish.limits.map(|limits| terms::limits(limits.unwrap_or_default())).transpose()?;
     let apply = |own: &mut AccountTerms| {
         for (old, new) in [(&mut own.tier, &wish.tier), (&mut own.policy, &wish.policy)] {
@@ -79,6 +80,27 @@ pub(crate) async fn change(
         parts.edges.tell(Change::Changed(hash)).await;
     }
     show(parts, id).await
+}
+
+/// Whether what the account is to be under is there: a tier that is not leaves it without limits, a policy that is
+/// not lets it use nothing.
+fn known(parts: &Parts, wish: &AccountChange) -> Result<(), Problem> {
+    let unknown = |param, name: &str| Problem::Invalid {
+        reason: "name_unknown",
+        param: Some(param),
+        message: format!("{param}: there is none of the name \"{name}\"; make it first"),
+    };
+    if let Some(Some(tier)) = &wish.tier
+        && !parts.edges.knows_tier(tier)
+    {
+        return Err(unknown("tier", tier));
+    }
+    if let Some(Some(policy)) = &wish.policy
+        && parts.edges.catalog().policy(policy).is_none()
+    {
+        return Err(unknown("policy", policy));
+    }
+    Ok(())
 }
 
 fn shown(account: store::Account) -> Account {

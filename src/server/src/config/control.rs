@@ -26,6 +26,10 @@ pub(super) fn control(
         checker.problem("control.address", "is the same as listen.address or admin.address");
     }
     let public_url = url(checker, "control.public_url", typed.public_url.as_deref());
+    if address.ip().is_unspecified() && public_url.is_none() {
+        let why = "control.public_url is missing: links and tokens will name an address that nobody can reach";
+        checker.warnings.push(why.to_owned());
+    }
     let inference = typed.inference_base_url.as_deref();
     ControlPlan {
         address,

@@ -62,6 +62,10 @@ impl Edges for Here {
     fn limits(&self, key: &ApiKey) -> Limits {
         Limits::of_key(key, self.snapshot.load().tiers())
     }
+
+    fn knows_tier(&self, name: &str) -> bool {
+        self.snapshot.load().tiers().contains_key(name)
+    }
 }
 
 /// How this process knows how targets stand.
